@@ -1,0 +1,353 @@
+/**
+ * The append-only file: the one place that decides where bytes go and in which order they are made durable.
+ * Implements the writing side of FORMAT.md sections 6 and 7 and guards I1 to I8.
+ *
+ * States: open -> failed (after a write or sync failed; only reads and close are left, I6) -> closed.
+ * One writer at a time holds the file's lock. Reading is safe at any time; `reserve`, `write` and `commit` may be
+ * called while others of them are still running: commits queue up in the order of their calls.
+ */
+import assert from 'node:assert';
+import { DivanError } from '../errors.js';
+import { writeU32 } from './bytes.js';
+import {
+  type CommitRecord,
+  encodeRecord,
+  RECORD_BYTES,
+  type RecordKind,
+  recordEnd,
+} from './commit-record.js';
+import { readRun, readUpTo } from './file-reader.js';
+import {
+  DATA_START,
+  encodeFirstBlock,
+  encodeWitness,
+  type FirstBlock,
+  recordMark,
+  runMark,
+  type Witness,
+} from './first-block.js';
+import { type Recovered, recover } from './recovery.js';
+import { checksum, FILE_LENGTH_MAX, type FilePos, filePos, type Ref } from './ref.js';
+import type { Storage, StorageFile } from './storage.js';
+
+/** The salvage frame before tree nodes and states: run mark, length, CRC-32. */
+export const RUN_FRAME_BYTES = 12;
+
+const NO_STATE: Ref = { pos: filePos(0), length: 0, crc: 0, codec: 0 };
+
+/** The state that a flush ends with. */
+export interface FlushedState {
+  readonly ref: Ref;
+  readonly replayFrom: FilePos;
+}
+
+/** A commit that is laid out and has its place. */
+export interface CommitInput {
+  /** Bodies, then the change list, then `RECORD_BYTES` bytes of room for the record. */
+  readonly bytes: Uint8Array;
+  /** From `reserve(bytes.length)`. */
+  readonly start: FilePos;
+  readonly changesLength: number;
+  /** True if it refers to bytes that were written outside it since the last commit: they are synced first (I4). */
+  readonly foreign: boolean;
+  /** Present exactly in the commit of a flush. */
+  readonly state?: FlushedState;
+}
+
+export class AppendFile {
+  readonly block: FirstBlock;
+  readonly #storage: Storage;
+  readonly #file: StorageFile;
+  readonly #mark: Buffer;
+  readonly #runMark: Buffer;
+  /** The newest durable commit; undefined in a file that is being born. */
+  #newest: CommitRecord | undefined;
+  #witness: Witness;
+  #end: FilePos;
+  #generation: number;
+  #failure: unknown;
+  #closed = false;
+  /** Settles when the commit that was asked for last is done; never rejects. */
+  #commits: Promise<void> = Promise.resolve();
+
+  private constructor(storage: Storage, file: StorageFile, block: FirstBlock, witness: Witness) {
+    this.#storage = storage;
+    this.#file = file;
+    this.block = block;
+    this.#mark = recordMark(block);
+    this.#runMark = runMark(block);
+    this.#witness = witness;
+    this.#end = DATA_START;
+    this.#generation = 1;
+  }
+
+  /**
+   * Begins a new file under a temporary name, without any commit yet. Its first commit must carry a state; then
+   * `publish` gives it its name. With `locked` it is locked from its birth, as a file opened for writing is.
+   */
+  static async begin(
+    storage: Storage,
+    path: string,
+    block: FirstBlock,
+    locked: boolean,
+  ): Promise<AppendFile> {
+    const file = await storage.open(path, 'create');
+    const appendFile = new AppendFile(storage, file, block, { count: -1, length: filePos(0) });
+    try {
+      if (locked) await lock(storage, file, path);
+      await appendFile.write(encodeFirstBlock(block), filePos(0));
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+    return appendFile;
+  }
+
+  /**
+   * Opens a file for writing: takes the lock, recovers (FORMAT.md section 7, steps 1 to 7) and begins a generation.
+   * Throws what `recover` throws, and `NOT_FOUND`, `LOCKED`, `REPLACED`.
+   */
+  static async openForWriting(
+    storage: Storage,
+    path: string,
+  ): Promise<{ file: AppendFile; recovered: Recovered }> {
+    const file = await storage.open(path, 'write');
+    try {
+      await lock(storage, file, path);
+      const recovered = await recover(file, true);
+      const opened = new AppendFile(storage, file, recovered.block, recovered.witness);
+      await opened.#beginGeneration(recovered.newest);
+      return { file: opened, recovered };
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  }
+
+  get path(): string {
+    return this.#file.path;
+  }
+
+  /** Where the next reserved byte will stand. */
+  get end(): FilePos {
+    return this.#end;
+  }
+
+  /** The newest durable commit. REQUIRES: the file has one. */
+  get newest(): CommitRecord {
+    assert(this.#newest !== undefined, 'the file has no commit yet');
+    return this.#newest;
+  }
+
+  /** True once a write or sync has failed: the file must be opened again. */
+  get failed(): boolean {
+    return this.#failure !== undefined;
+  }
+
+  /** Throws `CLOSED` or `FAILED`. */
+  assertWritable(): void {
+    if (this.#closed) throw new DivanError('CLOSED', `${this.path} is closed`, { path: this.path });
+    if (this.#failure === undefined) return;
+    throw new DivanError(
+      'FAILED',
+      `${this.path} must be opened again: an earlier write failed`,
+      { path: this.path },
+      this.#failure,
+    );
+  }
+
+  /** Sets `length` bytes at the end of the file aside for the caller, who alone may write them. Throws `LIMIT`. */
+  reserve(length: number): FilePos {
+    this.assertWritable();
+    const pos = this.#end;
+    if (pos + length > FILE_LENGTH_MAX) {
+      throw new DivanError('LIMIT', `${this.path} would grow beyond 2^48 bytes`, {
+        path: this.path,
+      });
+    }
+    this.#end = filePos(pos + length);
+    return pos;
+  }
+
+  /** Gives back the unused rest of what was reserved last; does nothing if something was reserved after it. */
+  giveBack(pos: FilePos, end: FilePos): void {
+    if (this.#end === end) this.#end = pos;
+  }
+
+  /** Writes all of `bytes` into a reserved place. After an error the file is failed. */
+  async write(bytes: Uint8Array, pos: FilePos): Promise<void> {
+    this.assertWritable();
+    try {
+      for (let done = 0; done < bytes.length; ) {
+        done += await this.#file.write(bytes.subarray(done), pos + done);
+      }
+    } catch (error) {
+      throw this.#fail(error);
+    }
+  }
+
+  /** Makes everything whose `write` has resolved durable. After an error the file is failed. */
+  async sync(): Promise<void> {
+    this.assertWritable();
+    try {
+      await this.#file.sync();
+    } catch (error) {
+      throw this.#fail(error);
+    }
+  }
+
+  /** Reads and checks the run of a ref. The result belongs to the caller. Throws `CHECKSUM`, `IO`, `CLOSED`. */
+  read(ref: Ref): Promise<Buffer> {
+    if (this.#closed) throw new DivanError('CLOSED', `${this.path} is closed`, { path: this.path });
+    return readRun(this.#file, ref, this.#end);
+  }
+
+  /** Puts the salvage frame for a run of `length` bytes before it: `bytes[at, at + RUN_FRAME_BYTES)`. */
+  frame(bytes: Uint8Array, at: number, length: number, crc: number): void {
+    bytes.set(this.#runMark, at);
+    writeU32(bytes, at + 4, length);
+    writeU32(bytes, at + 8, crc);
+  }
+
+  /** Appends a framed run of its own and returns its ref; it is durable after the next commit with `foreign`. */
+  async appendFramed(run: Uint8Array): Promise<Ref> {
+    const crc = checksum(run);
+    const bytes = Buffer.allocUnsafe(RUN_FRAME_BYTES + run.length);
+    this.frame(bytes, 0, run.length, crc);
+    bytes.set(run, RUN_FRAME_BYTES);
+    const pos = this.reserve(bytes.length);
+    await this.write(bytes, pos);
+    return { pos: filePos(pos + RUN_FRAME_BYTES), length: run.length, crc, codec: 0 };
+  }
+
+  /** Makes one commit durable; when it resolves, the commit may be acknowledged (I5). */
+  commit(input: CommitInput): Promise<void> {
+    const kind = input.state === undefined ? 'changes' : 'flush';
+    return this.#inTurn(() => this.#writeCommit(kind, input));
+  }
+
+  /** Vouches for all commits so far with a seal, unless the newest record is one already. */
+  seal(): Promise<void> {
+    return this.#inTurn(async () => {
+      if (this.newest.kind === 'seal') return;
+      await this.#writeMarker('seal', recordEnd(this.newest));
+    });
+  }
+
+  /** Gives a newly begun file its name: syncs, renames, syncs the directory. Throws `EXISTS`. */
+  async publish(path: string, directory: string): Promise<void> {
+    assert(this.#newest !== undefined, 'a file is published after its first commit');
+    if ((await this.#storage.identity(path)) !== undefined) {
+      throw new DivanError('EXISTS', `${path} is there already`, { path });
+    }
+    await this.#storage.rename(this.#file.path, path);
+    await this.#storage.syncDirectory(directory);
+  }
+
+  /** Waits for commits under way and closes the file, which frees the lock. Safe to call again. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    await this.#commits;
+    this.#closed = true;
+    await this.#file.close();
+  }
+
+  #inTurn(run: () => Promise<void>): Promise<void> {
+    const done = this.#commits.then(run);
+    this.#commits = done.catch(() => undefined);
+    return done;
+  }
+
+  async #writeCommit(kind: RecordKind, input: CommitInput): Promise<void> {
+    this.assertWritable();
+    if (input.foreign) await this.sync();
+    const pos = filePos(input.start + input.bytes.length - RECORD_BYTES);
+    const content = input.bytes.subarray(0, input.bytes.length - RECORD_BYTES);
+    const previous = this.#newest;
+    const record = encodeRecord(input.bytes, content.length, this.#mark, {
+      kind,
+      generation: this.#generation,
+      pos,
+      start: input.start,
+      ...this.#previousFields(),
+      durable: input.foreign || previous === undefined ? input.start : recordEnd(previous),
+      replayFrom: input.state?.replayFrom ?? previous?.replayFrom ?? DATA_START,
+      changesLength: input.changesLength,
+      changesCrc: checksum(content.subarray(content.length - input.changesLength)),
+      contentCrc: checksum(content),
+      state: input.state?.ref ?? previous?.state ?? NO_STATE,
+    });
+    if (kind === 'flush') await this.#writeWitness(record.durable);
+    await this.write(input.bytes, input.start);
+    await this.sync();
+    this.#newest = record;
+  }
+
+  #previousFields(): { previousPos: FilePos; previousCrc: number } {
+    return { previousPos: this.#newest?.pos ?? filePos(0), previousCrc: this.#newest?.crc ?? 0 };
+  }
+
+  /** Writes a commit without content. REQUIRES: everything before `durable` is durable. */
+  async #writeMarker(kind: 'seal' | 'open', durable: FilePos): Promise<void> {
+    const pos = this.reserve(RECORD_BYTES);
+    const bytes = new Uint8Array(RECORD_BYTES);
+    const { replayFrom, state } = this.newest;
+    const record = encodeRecord(bytes, 0, this.#mark, {
+      kind,
+      generation: this.#generation,
+      pos,
+      start: pos,
+      ...this.#previousFields(),
+      durable,
+      replayFrom,
+      changesLength: 0,
+      changesCrc: 0,
+      contentCrc: 0,
+      state,
+    });
+    await this.#writeWitness(durable);
+    await this.write(bytes, pos);
+    await this.sync();
+    this.#newest = record;
+  }
+
+  /** Says in the older slot that the file is durable up to `length`. REQUIRES: it is (I8). Synced with what follows. */
+  async #writeWitness(length: FilePos): Promise<void> {
+    this.#witness = { count: (this.#witness.count + 1) % 0x1_0000_0000, length };
+    const { pos, bytes } = encodeWitness(this.block, this.#witness);
+    await this.write(bytes, pos);
+  }
+
+  /** Steps 5 to 7: what was found is made durable before anything is served or written after it. */
+  async #beginGeneration(newest: CommitRecord): Promise<void> {
+    const end = recordEnd(newest);
+    const tail = await readUpTo(this.#file, newest.start, end - newest.start);
+    await this.write(tail, newest.start);
+    await this.sync();
+    try {
+      await this.#file.truncate(end);
+    } catch (error) {
+      throw this.#fail(error);
+    }
+    await this.sync();
+    this.#newest = newest;
+    this.#end = end;
+    this.#generation = newest.generation + 1;
+    await this.#writeMarker('open', end);
+  }
+
+  #fail(error: unknown): unknown {
+    this.#failure ??= error;
+    return error;
+  }
+}
+
+/** Takes the writer's lock, and makes sure that the path still names the file that is locked. */
+async function lock(storage: Storage, file: StorageFile, path: string): Promise<void> {
+  if (!file.tryLock()) {
+    throw new DivanError('LOCKED', `${path} is open for writing elsewhere`, { path });
+  }
+  if ((await file.identity()) !== (await storage.identity(path))) {
+    throw new DivanError('REPLACED', `${path} was replaced while it was being opened`, { path });
+  }
+}

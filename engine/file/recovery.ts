@@ -1,0 +1,162 @@
+/**
+ * Finding the newest commit of a file and the commits to replay: FORMAT.md section 7, steps 1 to 4. Changes nothing.
+ */
+import { DivanError } from '../errors.js';
+import { type CommitRecord, decodeRecord, RECORD_BYTES, recordEnd } from './commit-record.js';
+import { checksumOfRange, readUpTo, SteadyReader } from './file-reader.js';
+import {
+  DATA_START,
+  decodeFirstBlock,
+  decodeWitness,
+  type FirstBlock,
+  recordMark,
+  type Witness,
+} from './first-block.js';
+import { checksum } from './ref.js';
+import type { StorageFile } from './storage.js';
+
+const SEARCH_BYTES = 1024 * 1024;
+
+export interface Recovered {
+  readonly block: FirstBlock;
+  readonly witness: Witness;
+  readonly newest: CommitRecord;
+  /** The position of the record of every commit to replay, oldest first. */
+  readonly replay: Float64Array;
+}
+
+/**
+ * Reads what a file holds as of its newest valid commit.
+ * Throws `NOT_A_SHARD`, `FORMAT_VERSION`, `CORRUPT`, `NO_COMMIT`, `TRUNCATED` or `IO`.
+ */
+export async function recover(file: StorageFile, forWriting: boolean): Promise<Recovered> {
+  const head = await readUpTo(file, 0, DATA_START);
+  const block = decodeFirstBlock(head, file.path, forWriting);
+  const witness = decodeWitness(head, block);
+  const newest = await findNewest(file, block, await file.size());
+  if (newest === undefined) {
+    throw new DivanError('NO_COMMIT', `${file.path} holds no valid commit`, { path: file.path });
+  }
+  if (recordEnd(newest) < witness.length) throw truncated(file.path, newest, witness);
+  return { block, witness, newest, replay: await recordsToReplay(file, block, newest) };
+}
+
+function truncated(path: string, newest: CommitRecord, witness: Witness): DivanError {
+  const end = recordEnd(newest);
+  return new DivanError(
+    'TRUNCATED',
+    `${path} was at least ${witness.length} bytes long, but its newest valid commit ends at ${end}`,
+    { path, pos: end, expected: witness.length, actual: end },
+  );
+}
+
+/** Step 2: the newest commit that is whole and not stale. */
+async function findNewest(
+  file: StorageFile,
+  block: FirstBlock,
+  size: number,
+): Promise<CommitRecord | undefined> {
+  const mark = recordMark(block);
+  let end = size;
+  for (;;) {
+    const candidate = await findCandidate(file, mark, end);
+    if (candidate === undefined) return undefined;
+    if ((await isWhole(file, candidate)) && !(await isStale(file, mark, candidate)))
+      return candidate;
+    // Whatever lies inside the rejected commit can't be a commit of its own, but its record may be a forgery of
+    // rotten bytes, so only the record itself is passed over.
+    end = candidate.pos + RECORD_BYTES - 1;
+  }
+}
+
+/** The last valid record that ends at or before `end`. */
+async function findCandidate(
+  file: StorageFile,
+  mark: Buffer,
+  end: number,
+): Promise<CommitRecord | undefined> {
+  let upper = end;
+  while (upper - RECORD_BYTES >= DATA_START) {
+    const lower = Math.max(DATA_START, upper - SEARCH_BYTES);
+    const bytes = await readUpTo(file, lower, upper - lower);
+    for (
+      let at = bytes.lastIndexOf(mark, bytes.length - RECORD_BYTES);
+      at >= 0;
+      at = at === 0 ? -1 : bytes.lastIndexOf(mark, at - 1)
+    ) {
+      const record = decodeRecord(bytes, at, mark, lower + at);
+      if (record !== undefined) return record;
+    }
+    if (lower === DATA_START) return undefined;
+    // The next window overlaps this one, so that no record is cut in two by their border.
+    upper = lower + RECORD_BYTES - 1;
+  }
+  return undefined;
+}
+
+async function isWhole(file: StorageFile, record: CommitRecord): Promise<boolean> {
+  return (await checksumOfRange(file, record.start, record.pos)) === record.contentCrc;
+}
+
+/**
+ * True for a leftover of a torn tail that an earlier recovery cut off: that recovery then wrote an open record of a
+ * higher generation exactly where the record before it ends (I7).
+ */
+async function isStale(file: StorageFile, mark: Buffer, record: CommitRecord): Promise<boolean> {
+  if (record.previousPos === 0) return false;
+  const pos = record.previousPos + RECORD_BYTES;
+  const rival = decodeRecord(await readUpTo(file, pos, RECORD_BYTES), 0, mark, pos);
+  return (
+    rival !== undefined &&
+    rival.kind === 'open' &&
+    rival.generation > record.generation &&
+    rival.previousPos === record.previousPos &&
+    rival.previousCrc === record.previousCrc
+  );
+}
+
+/** Step 3: the records from the newest one's `replay_from` on, checked against those that name them. */
+async function recordsToReplay(
+  file: StorageFile,
+  block: FirstBlock,
+  newest: CommitRecord,
+): Promise<Float64Array> {
+  const mark = recordMark(block);
+  const reader = new SteadyReader(file);
+  const positions: number[] = [];
+  let record = newest;
+  while (record.pos >= newest.replayFrom) {
+    if (record.changesLength > 0) positions.push(record.pos);
+    if (record.previousPos === 0 || record.previousPos < newest.replayFrom) break;
+    const pos = record.previousPos;
+    const previous = decodeRecord(await reader.read(pos, RECORD_BYTES), 0, mark, pos);
+    if (previous === undefined || previous.crc !== record.previousCrc) {
+      throw damaged(file.path, pos, 'a commit record');
+    }
+    record = previous;
+  }
+  return Float64Array.from(positions.reverse());
+}
+
+/** Step 4: the change lists to replay, oldest first. Each is valid until the next is asked for. Throws `CORRUPT`. */
+export async function* changeListsToReplay(
+  file: StorageFile,
+  recovered: Recovered,
+): AsyncGenerator<Uint8Array> {
+  const mark = recordMark(recovered.block);
+  const reader = new SteadyReader(file);
+  for (const pos of recovered.replay) {
+    const record = decodeRecord(await reader.read(pos, RECORD_BYTES), 0, mark, pos);
+    if (record === undefined) throw damaged(file.path, pos, 'a commit record');
+    const at = record.pos - record.changesLength;
+    const changes = await reader.read(at, record.changesLength);
+    if (changes.length < record.changesLength || checksum(changes) !== record.changesCrc) {
+      throw damaged(file.path, at, 'a change list');
+    }
+    yield changes;
+  }
+}
+
+function damaged(path: string, pos: number, what: string): DivanError {
+  return new DivanError('CORRUPT', `${path}: ${what} at ${pos} is damaged`, { path, pos });
+}

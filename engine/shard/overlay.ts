@@ -1,0 +1,331 @@
+/**
+ * The overlay of one tree: the changes since the last flush, in memory, sorted like the tree (FORMAT.md section 1).
+ *
+ * A sorted map from key bytes to value bytes with versions. Entries are packed into arenas of 1 MiB, without an object
+ * for each; a key's versions are a chain from the newest to the oldest. Nothing is ever changed in place, so a reader
+ * with a version sees an unchanging map while a writer adds newer ones. One writer; readers between its calls.
+ *
+ * An entry: u32 handle of the older version (0: none), u32 version, u32 key length, u32 value length + 1 (0: the key is
+ * removed), key, value. A handle is (arena number) * 2^20 + offset, and never 0.
+ */
+import assert from 'node:assert';
+import { compareBytes } from '../file/bytes.js';
+
+const ARENA_BITS = 20;
+const ARENA_BYTES = 2 ** ARENA_BITS;
+const ARENAS_MAX = 2 ** (32 - ARENA_BITS);
+const OFFSET_MASK = ARENA_BYTES - 1;
+const HEADER_BYTES = 16;
+/** Sorted handles are kept in blocks, split in half when full: an insertion moves at most so many. */
+const BLOCK_ENTRIES_MAX = 256;
+
+interface Arena {
+  readonly bytes: Uint8Array;
+  readonly words: Uint32Array;
+}
+
+interface Block {
+  readonly handles: Uint32Array;
+  count: number;
+}
+
+export class Overlay {
+  readonly #arenas: Arena[] = [newArena(ARENA_BYTES)];
+  /** Where the next entry goes in the last arena. Starts past 0, so that no handle is 0. */
+  #top = HEADER_BYTES;
+  readonly #blocks: Block[] = [newBlock()];
+  #bytes = 0;
+  #count = 0;
+  /** Changes whenever a new key moves handles about, so that cursors know to look for their place again. */
+  shape = 0;
+
+  /** Bytes in use by entries. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** How many keys there are, removed ones included. */
+  get count(): number {
+    return this.#count;
+  }
+
+  /** Sets (or with `value` undefined removes) a key as of `version`. REQUIRES: versions never fall. Copies its arguments. */
+  put(key: Uint8Array, value: Uint8Array | undefined, version: number): void {
+    const at = this.#lowerBound(key);
+    const block = this.#blocks[at.block];
+    assert(block !== undefined);
+    const existing = at.index < block.count ? (block.handles[at.index] ?? 0) : 0;
+    const same = existing !== 0 && this.#compare(key, existing) === 0;
+    const handle = this.#append(key, value, version, same ? existing : 0);
+    if (same) block.handles[at.index] = handle;
+    else this.#insert(at.block, at.index, handle);
+  }
+
+  /** The handle of the entry for a key that a reader with `version` sees (perhaps a removal), or 0. */
+  find(key: Uint8Array, version: number): number {
+    const at = this.#lowerBound(key);
+    const block = this.#blocks[at.block];
+    if (block === undefined || at.index >= block.count) return 0;
+    const handle = block.handles[at.index] ?? 0;
+    return this.#compare(key, handle) === 0 ? this.visible(handle, version) : 0;
+  }
+
+  /** The newest entry in the chain of `handle` that is not newer than `version`, or 0. */
+  visible(handle: number, version: number): number {
+    let current = handle;
+    while (current !== 0 && this.#word(current, 1) > version) current = this.#word(current, 0);
+    return current;
+  }
+
+  /** The key of an entry. Shared: must not be changed. */
+  keyOf(handle: number): Uint8Array {
+    const { bytes } = this.#arena(handle);
+    const start = (handle & OFFSET_MASK) + HEADER_BYTES;
+    return bytes.subarray(start, start + this.#word(handle, 2));
+  }
+
+  /** The value of an entry, undefined for a removal. Shared: must not be changed. */
+  valueOf(handle: number): Uint8Array | undefined {
+    const length = this.#word(handle, 3);
+    if (length === 0) return undefined;
+    const start = (handle & OFFSET_MASK) + HEADER_BYTES + this.#word(handle, 2);
+    return this.#arena(handle).bytes.subarray(start, start + length - 1);
+  }
+
+  /** The first place whose key is not before `key`; the end when there is none. */
+  #lowerBound(key: Uint8Array): { block: number; index: number } {
+    const last = this.#blocks.length - 1;
+    const lastBlock = this.#blocks[last];
+    assert(lastBlock !== undefined);
+    // Seqs only grow: the common place for a new key in half of the trees is behind the last one.
+    if (
+      lastBlock.count > 0 &&
+      this.#compare(key, lastBlock.handles[lastBlock.count - 1] ?? 0) > 0
+    ) {
+      return { block: last, index: lastBlock.count };
+    }
+    let low = 0;
+    let high = last;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const block = this.#blocks[middle];
+      assert(block !== undefined);
+      if (this.#compare(key, block.handles[block.count - 1] ?? 0) > 0) low = middle + 1;
+      else high = middle;
+    }
+    return { block: low, index: this.#lowerBoundIn(low, key) };
+  }
+
+  #lowerBoundIn(blockIndex: number, key: Uint8Array): number {
+    const block = this.#blocks[blockIndex];
+    assert(block !== undefined);
+    let low = 0;
+    let high = block.count;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#compare(key, block.handles[middle] ?? 0) > 0) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  #compare(key: Uint8Array, handle: number): number {
+    const start = (handle & OFFSET_MASK) + HEADER_BYTES;
+    const { bytes } = this.#arena(handle);
+    return compareBytes(key, 0, key.length, bytes, start, start + this.#word(handle, 2));
+  }
+
+  #insert(blockIndex: number, index: number, handle: number): void {
+    const block = this.#blocks[blockIndex];
+    assert(block !== undefined);
+    block.handles.copyWithin(index + 1, index, block.count);
+    block.handles[index] = handle;
+    block.count++;
+    this.#count++;
+    this.shape++;
+    if (block.count === BLOCK_ENTRIES_MAX) this.#splitBlock(blockIndex, block);
+  }
+
+  /** A full block in the middle is halved; the last one is left nearly full, since keys that only grow never come back to it. */
+  #splitBlock(blockIndex: number, block: Block): void {
+    const isLast = blockIndex === this.#blocks.length - 1;
+    const keep = isLast ? BLOCK_ENTRIES_MAX - 8 : BLOCK_ENTRIES_MAX / 2;
+    const right = newBlock();
+    right.handles.set(block.handles.subarray(keep, block.count));
+    right.count = block.count - keep;
+    block.count = keep;
+    this.#blocks.splice(blockIndex + 1, 0, right);
+  }
+
+  #append(key: Uint8Array, value: Uint8Array | undefined, version: number, older: number): number {
+    const length = HEADER_BYTES + key.length + (value?.length ?? 0);
+    const handle = this.#allocate(length);
+    const { bytes, words } = this.#arena(handle);
+    const offset = handle & OFFSET_MASK;
+    const word = offset >>> 2;
+    words[word] = older;
+    words[word + 1] = version;
+    words[word + 2] = key.length;
+    words[word + 3] = value === undefined ? 0 : value.length + 1;
+    bytes.set(key, offset + HEADER_BYTES);
+    if (value !== undefined) bytes.set(value, offset + HEADER_BYTES + key.length);
+    this.#bytes += length;
+    return handle;
+  }
+
+  /** An entry larger than an arena gets one of its own, which then is full. */
+  #allocate(length: number): number {
+    if (this.#top + length > this.#lastArenaBytes()) {
+      assert(this.#arenas.length < ARENAS_MAX, 'an overlay holds at most 4 GiB');
+      this.#arenas.push(newArena(Math.max(ARENA_BYTES, length + HEADER_BYTES)));
+      this.#top = 0;
+    }
+    const handle = (this.#arenas.length - 1) * ARENA_BYTES + this.#top;
+    this.#top = (this.#top + length + 3) & ~3;
+    // Offsets have 20 bits: nothing can begin beyond them in an oversized arena.
+    if (this.#top > OFFSET_MASK) this.#top = Number.MAX_SAFE_INTEGER;
+    return handle;
+  }
+
+  #lastArenaBytes(): number {
+    return this.#arenas[this.#arenas.length - 1]?.bytes.length ?? 0;
+  }
+
+  #arena(handle: number): Arena {
+    const arena = this.#arenas[handle >>> ARENA_BITS];
+    assert(arena !== undefined, 'a handle points into an arena');
+    return arena;
+  }
+
+  #word(handle: number, index: number): number {
+    return this.#arena(handle).words[((handle & OFFSET_MASK) >>> 2) + index] ?? 0;
+  }
+
+  /** A cursor over what a reader with `version` sees, in key order or, with `reverse`, against it. */
+  cursor(version: number, reverse: boolean): OverlayCursor {
+    return new OverlayCursor(this, version, reverse, (key, inclusive) =>
+      this.#seek(key, inclusive, reverse),
+    );
+  }
+
+  /** The place of the nearest handle at or beyond `key` in the direction of reading; without a key the first place. */
+  #seek(key: Uint8Array | undefined, inclusive: boolean, reverse: boolean): Place {
+    if (key === undefined) {
+      const last = this.#blocks.length - 1;
+      return new Place(this.#blocks, reverse ? last : 0, reverse ? this.#countOf(last) - 1 : 0);
+    }
+    const at = this.#lowerBound(key);
+    const place = new Place(this.#blocks, at.block, at.index);
+    const handle = place.handle();
+    const same = handle !== 0 && this.#compare(key, handle) === 0;
+    if (same && inclusive) return place;
+    if (reverse) place.move(-1);
+    else if (same) place.move(1);
+    return place;
+  }
+
+  #countOf(block: number): number {
+    return this.#blocks[block]?.count ?? 0;
+  }
+}
+
+/** A position among the sorted handles; good until the overlay's shape changes. */
+class Place {
+  readonly #blocks: readonly Block[];
+  #block: number;
+  #index: number;
+
+  constructor(blocks: readonly Block[], block: number, index: number) {
+    this.#blocks = blocks;
+    this.#block = block;
+    this.#index = index;
+    this.#normalise();
+  }
+
+  /** The handle here, 0 beyond either end. */
+  handle(): number {
+    const block = this.#blocks[this.#block];
+    if (block === undefined || this.#index < 0 || this.#index >= block.count) return 0;
+    return block.handles[this.#index] ?? 0;
+  }
+
+  move(by: 1 | -1): void {
+    this.#index += by;
+    this.#normalise();
+  }
+
+  #normalise(): void {
+    const block = this.#blocks[this.#block];
+    if (block === undefined) return;
+    if (this.#index < 0 && this.#block > 0) {
+      this.#block--;
+      this.#index = (this.#blocks[this.#block]?.count ?? 0) - 1;
+    } else if (this.#index >= block.count && this.#block < this.#blocks.length - 1) {
+      this.#block++;
+      this.#index = 0;
+    }
+  }
+}
+
+/** Reads an overlay in order. Stays right while the writer adds entries between two calls. */
+export class OverlayCursor {
+  readonly #overlay: Overlay;
+  readonly #version: number;
+  readonly #step: 1 | -1;
+  readonly #seekPlace: (key: Uint8Array | undefined, inclusive: boolean) => Place;
+  #place: Place;
+  #shape: number;
+  #raw = 0;
+  /** The visible entry the cursor stands on, 0 past the end. */
+  handle = 0;
+
+  constructor(
+    overlay: Overlay,
+    version: number,
+    reverse: boolean,
+    seekPlace: (key: Uint8Array | undefined, inclusive: boolean) => Place,
+  ) {
+    this.#overlay = overlay;
+    this.#version = version;
+    this.#step = reverse ? -1 : 1;
+    this.#seekPlace = seekPlace;
+    this.#place = seekPlace(undefined, true);
+    this.#shape = overlay.shape;
+  }
+
+  /** Moves to the first visible entry at (or, not inclusive, beyond) `key`; without a key to the first of all. */
+  seek(key: Uint8Array | undefined, inclusive: boolean): void {
+    this.#place = this.#seekPlace(key, inclusive);
+    this.#shape = this.#overlay.shape;
+    this.#settle();
+  }
+
+  /** Moves to the next visible entry. REQUIRES: the cursor stands on one. */
+  next(): void {
+    assert(this.#raw !== 0, 'a cursor moves on from an entry');
+    if (this.#shape !== this.#overlay.shape) {
+      this.seek(this.#overlay.keyOf(this.#raw), false);
+      return;
+    }
+    this.#place.move(this.#step);
+    this.#settle();
+  }
+
+  #settle(): void {
+    for (;;) {
+      this.#raw = this.#place.handle();
+      this.handle = this.#raw === 0 ? 0 : this.#overlay.visible(this.#raw, this.#version);
+      if (this.#raw === 0 || this.handle !== 0) return;
+      this.#place.move(this.#step);
+    }
+  }
+}
+
+function newArena(length: number): Arena {
+  const buffer = new ArrayBuffer((length + 3) & ~3);
+  return { bytes: new Uint8Array(buffer), words: new Uint32Array(buffer) };
+}
+
+function newBlock(): Block {
+  return { handles: new Uint32Array(BLOCK_ENTRIES_MAX), count: 0 };
+}
