@@ -7,6 +7,7 @@
  * called while others of them are still running: commits queue up in the order of their calls.
  */
 import assert from 'node:assert';
+import { dirname } from 'node:path';
 import { DivanError } from '../errors.js';
 import { writeU32 } from './bytes.js';
 import {
@@ -230,18 +231,19 @@ export class AppendFile {
   seal(): Promise<void> {
     return this.#inTurn(async () => {
       if (this.newest.kind === 'seal') return;
-      await this.#writeMarker('seal', recordEnd(this.newest));
+      await this.#writeMarker('seal');
     });
   }
 
-  /** Gives a newly begun file its name: syncs, renames, syncs the directory. Throws `EXISTS`. */
-  async publish(path: string, directory: string): Promise<void> {
+  /**
+   * Gives a newly begun file its name and makes that durable. A link and not a rename, so that of two that are born at once one
+   * fails with `EXISTS` and none replaces the other.
+   */
+  async publish(path: string): Promise<void> {
     assert(this.#newest !== undefined, 'a file is published after its first commit');
-    if ((await this.#storage.identity(path)) !== undefined) {
-      throw new DivanError('EXISTS', `${path} is there already`, { path });
-    }
-    await this.#storage.rename(this.#file.path, path);
-    await this.#storage.syncDirectory(directory);
+    await this.#storage.link(this.#file.path, path);
+    await this.#storage.remove(this.#file.path);
+    await this.#storage.syncDirectory(dirname(path));
   }
 
   /** Waits for commits under way and closes the file, which frees the lock. Safe to call again. */
@@ -277,7 +279,7 @@ export class AppendFile {
       contentCrc: checksum(content),
       state: input.state?.ref ?? previous?.state ?? NO_STATE,
     });
-    if (kind === 'flush') await this.#writeWitness(record.durable);
+    if (kind === 'flush' && previous !== undefined) await this.#writeWitness(previous);
     await this.write(input.bytes, input.start);
     await this.sync();
     this.#newest = record;
@@ -287,8 +289,8 @@ export class AppendFile {
     return { previousPos: this.#newest?.pos ?? filePos(0), previousCrc: this.#newest?.crc ?? 0 };
   }
 
-  /** Writes a commit without content. REQUIRES: everything before `durable` is durable. */
-  async #writeMarker(kind: 'seal' | 'open', durable: FilePos): Promise<void> {
+  /** Writes a commit without content. REQUIRES: the newest commit is durable. */
+  async #writeMarker(kind: 'seal' | 'open'): Promise<void> {
     const pos = this.reserve(RECORD_BYTES);
     const bytes = new Uint8Array(RECORD_BYTES);
     const { replayFrom, state } = this.newest;
@@ -298,22 +300,22 @@ export class AppendFile {
       pos,
       start: pos,
       ...this.#previousFields(),
-      durable,
+      durable: recordEnd(this.newest),
       replayFrom,
       changesLength: 0,
       changesCrc: 0,
       contentCrc: 0,
       state,
     });
-    await this.#writeWitness(durable);
+    await this.#writeWitness(this.newest);
     await this.write(bytes, pos);
     await this.sync();
     this.#newest = record;
   }
 
-  /** Says in the older slot that the file is durable up to `length`. REQUIRES: it is (I8). Synced with what follows. */
-  async #writeWitness(length: FilePos): Promise<void> {
-    this.#witness = { count: (this.#witness.count + 1) % 0x1_0000_0000, length };
+  /** Names the end of `commit` in the older slot. REQUIRES: it is durable (I8). Synced with what is written next. */
+  async #writeWitness(commit: CommitRecord): Promise<void> {
+    this.#witness = { count: (this.#witness.count + 1) % 0x1_0000_0000, length: recordEnd(commit) };
     const { pos, bytes } = encodeWitness(this.block, this.#witness);
     await this.write(bytes, pos);
   }
@@ -333,7 +335,7 @@ export class AppendFile {
     this.#newest = newest;
     this.#end = end;
     this.#generation = newest.generation + 1;
-    await this.#writeMarker('open', end);
+    await this.#writeMarker('open');
   }
 
   #fail(error: unknown): unknown {

@@ -81,7 +81,7 @@ export function decodeFirstBlock(bytes: Uint8Array, path: string, forWriting: bo
 export interface Witness {
   /** The count of the newest valid slot; -1 when none is valid. */
   readonly count: number;
-  /** The file was durable at least up to here. */
+  /** The end of a commit that was durable. */
   readonly length: FilePos;
 }
 

@@ -37,6 +37,8 @@ export interface Storage {
   identity(path: string): Promise<string | undefined>;
   /** Replaces `to` if it is there, in one step. */
   rename(from: string, to: string): Promise<void>;
+  /** Gives a file a second name in one step; fails with `EXISTS` if that name is taken. */
+  link(from: string, to: string): Promise<void>;
   /** Removes a file. */
   remove(path: string): Promise<void>;
   /** Makes a directory whose parent exists; true if it was made, false if it was there. */

@@ -1,0 +1,171 @@
+/**
+ * Group commit: writes that arrive while a commit is being made durable share the next one.
+ *
+ * One request after another goes through: waiting -> prepared (what it needs of the trees has been read) -> applied (laid out
+ * in a commit, visible to later requests) -> durable (visible to readers, acknowledged). A commit that fails takes all that
+ * wait with it: the file is failed (I6), and so is the queue.
+ */
+
+import { DivanError } from '../errors.js';
+import type { AppendFile, CommitInput } from '../file/append-file.js';
+
+/** A commit gathers requests until they cost this much. */
+const GROUP_COST_MAX = 512 * 1024;
+/** A group this large is prepared while the commit before it is still being synced; a smaller one waits and grows. */
+const EAGER_COST = 128 * 1024;
+/** Callers wait while this much waits, so that the queue is bounded. */
+const WAITING_COST_MAX = 16 * 1024 * 1024;
+
+/** A write that waits for its commit. */
+export interface WriteRequest {
+  /** What it takes of a commit: about its bytes. */
+  readonly cost: number;
+  /** Reads what `apply` needs. An error refuses this request alone. */
+  prepare(): Promise<void>;
+  /** Adds its changes to the commit. An error of `DivanError` refuses this request alone, and must leave no change. */
+  apply(): void;
+}
+
+/** What the queue drives: the writer of a shard. */
+export interface CommitTarget {
+  readonly file: AppendFile;
+  /** Called before a group is prepared; may wait, as for a flush. */
+  beforeGroup(): Promise<void>;
+  /** Starts laying out a commit. */
+  beginCommit(): void;
+  /** Ends it; undefined when nothing was changed. `published` is called when it is durable. */
+  finishCommit(): { readonly commit: CommitInput; readonly published: () => void } | undefined;
+}
+
+interface Waiting {
+  readonly request: WriteRequest;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+export class CommitQueue {
+  readonly #target: CommitTarget;
+  readonly #waiting: Waiting[] = [];
+  #waitingCost = 0;
+  #running: Promise<void> | undefined;
+  /** Settles with the commit that is being made durable; never rejects. */
+  #inFlight: Promise<void> = Promise.resolve();
+  #roomWaiters: (() => void)[] = [];
+
+  constructor(target: CommitTarget) {
+    this.#target = target;
+  }
+
+  /** Resolves when the request is durable. Rejects with its own refusal, or with `IO`, `NO_SPACE`, `FAILED`, `CLOSED`. */
+  async submit(request: WriteRequest): Promise<void> {
+    while (this.#waitingCost >= WAITING_COST_MAX) {
+      await new Promise<void>((resolve) => this.#roomWaiters.push(resolve));
+    }
+    this.#target.file.assertWritable();
+    const done = new Promise<void>((resolve, reject) => {
+      this.#waiting.push({ request, resolve, reject });
+    });
+    this.#waitingCost += request.cost;
+    this.#running ??= this.#run();
+    await done;
+  }
+
+  /** Resolves when everything submitted so far has been settled. */
+  async idle(): Promise<void> {
+    await this.#running;
+    await this.#inFlight;
+  }
+
+  async #run(): Promise<void> {
+    // A turn for those who submit in this one, so that they share the commit.
+    await Promise.resolve();
+    try {
+      while (this.#waiting.length > 0) {
+        if (this.#waitingCost < EAGER_COST) await this.#inFlight;
+        await this.#target.beforeGroup();
+        await this.#commitGroup(this.#takeGroup());
+      }
+    } catch (error) {
+      for (const { reject } of this.#waiting.splice(0)) reject(error);
+      this.#waitingCost = 0;
+    }
+    this.#running = undefined;
+  }
+
+  #takeGroup(): Waiting[] {
+    let cost = 0;
+    let count = 0;
+    for (const { request } of this.#waiting) {
+      if (count > 0 && cost + request.cost > GROUP_COST_MAX) break;
+      cost += request.cost;
+      count++;
+    }
+    this.#waitingCost -= cost;
+    const waiters = this.#roomWaiters;
+    this.#roomWaiters = [];
+    for (const wake of waiters) wake();
+    return this.#waiting.splice(0, count);
+  }
+
+  async #commitGroup(group: Waiting[]): Promise<void> {
+    try {
+      await this.#prepareAndCommit(group);
+    } catch (error) {
+      for (const { reject } of group) reject(error);
+      throw error;
+    }
+  }
+
+  async #prepareAndCommit(group: Waiting[]): Promise<void> {
+    const prepared: Waiting[] = [];
+    for (const waiting of group) {
+      try {
+        await waiting.request.prepare();
+        prepared.push(waiting);
+      } catch (error) {
+        waiting.reject(error);
+      }
+    }
+    const applied = this.#apply(prepared);
+    const finished = this.#target.finishCommit();
+    const before = this.#inFlight;
+    this.#inFlight =
+      finished === undefined
+        ? before.then(() => settle(applied))
+        : this.#makeDurable(finished, applied);
+    await before;
+  }
+
+  #apply(prepared: readonly Waiting[]): Waiting[] {
+    this.#target.beginCommit();
+    const applied: Waiting[] = [];
+    for (const waiting of prepared) {
+      try {
+        waiting.request.apply();
+        applied.push(waiting);
+      } catch (error) {
+        if (!(error instanceof DivanError)) throw error;
+        waiting.reject(error);
+      }
+    }
+    return applied;
+  }
+
+  async #makeDurable(
+    finished: { readonly commit: CommitInput; readonly published: () => void },
+    applied: readonly Waiting[],
+  ): Promise<void> {
+    try {
+      await this.#target.file.commit(finished.commit);
+    } catch (error) {
+      for (const { reject } of applied) reject(error);
+      return;
+    }
+    finished.published();
+    settle(applied);
+  }
+}
+
+function settle(applied: readonly Waiting[]): void {
+  for (const { resolve } of applied) resolve();
+}

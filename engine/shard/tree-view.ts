@@ -1,0 +1,132 @@
+/**
+ * One tree as a reader sees it: the flushed tree with the overlays laid over it, newest first, as of one version.
+ */
+
+import { lookup } from '../btree/lookup.js';
+import type { Entry, KeyRange } from '../btree/range.js';
+import { entries } from '../btree/range.js';
+import type { NodeSource, TreeRoot } from '../btree/tree.js';
+import { compareBytes } from '../file/bytes.js';
+import type { Overlay, OverlayCursor } from './overlay.js';
+
+/** One overlay being read, newest first in a list of them. */
+interface OverlayReader {
+  readonly overlay: Overlay;
+  readonly cursor: OverlayCursor;
+}
+
+export class TreeView {
+  readonly #source: NodeSource;
+  readonly #root: TreeRoot | undefined;
+  /** Newest first. */
+  readonly #overlays: readonly Overlay[];
+  readonly #version: number;
+
+  constructor(
+    source: NodeSource,
+    root: TreeRoot | undefined,
+    overlays: readonly Overlay[],
+    version: number,
+  ) {
+    this.#source = source;
+    this.#root = root;
+    this.#overlays = overlays;
+    this.#version = version;
+  }
+
+  /** The value of a key, or undefined. Shared: must not be changed. Throws `CHECKSUM`, `CORRUPT` or `IO`. */
+  async get(key: Uint8Array): Promise<Uint8Array | undefined> {
+    for (const overlay of this.#overlays) {
+      const handle = overlay.find(key, this.#version);
+      if (handle !== 0) return overlay.valueOf(handle);
+    }
+    return lookup(this.#source, this.#root, key);
+  }
+
+  /** The entries of a range in key order, or against it with `reverse`. */
+  async *entries(range: KeyRange): AsyncGenerator<Entry> {
+    const readers = this.#overlays.map((overlay) => openReader(overlay, range, this.#version));
+    const tree = entries(this.#source, this.#root, range);
+    try {
+      let flushed = await tree.next();
+      for (;;) {
+        const fromTree = flushed.done === true ? undefined : flushed.value;
+        const reader = firstOf(readers, range);
+        const order = compareHeads(fromTree, reader, range.reverse === true);
+        if (order === undefined) return;
+        if (order <= 0 && fromTree !== undefined) {
+          if (order < 0) yield fromTree;
+          flushed = await tree.next();
+        }
+        if (order >= 0 && reader !== undefined) {
+          const entry = takeEntry(readers, reader);
+          if (entry !== undefined) yield entry;
+        }
+      }
+    } finally {
+      await tree.return(undefined);
+    }
+  }
+}
+
+function openReader(overlay: Overlay, range: KeyRange, version: number): OverlayReader {
+  const reverse = range.reverse === true;
+  const cursor = overlay.cursor(version, reverse);
+  const inclusive = reverse ? range.lte : range.gte;
+  const exclusive = reverse ? range.lt : range.gt;
+  cursor.seek(inclusive ?? exclusive, inclusive !== undefined);
+  return { overlay, cursor };
+}
+
+/** The reader whose next key comes first; of equal ones the newest. Undefined when none has a key in the range. */
+function firstOf(readers: readonly OverlayReader[], range: KeyRange): OverlayReader | undefined {
+  let best: OverlayReader | undefined;
+  let bestKey: Uint8Array | undefined;
+  for (const reader of readers) {
+    if (reader.cursor.handle === 0) continue;
+    const key = reader.overlay.keyOf(reader.cursor.handle);
+    if (isBeyond(key, range)) continue;
+    const order = bestKey === undefined ? -1 : compareKeys(key, bestKey);
+    if (bestKey === undefined || (range.reverse === true ? order > 0 : order < 0)) {
+      best = reader;
+      bestKey = key;
+    }
+  }
+  return best;
+}
+
+/** True for a key past the far end of the range. */
+function isBeyond(key: Uint8Array, range: KeyRange): boolean {
+  if (range.reverse === true) {
+    if (range.gte !== undefined) return compareKeys(key, range.gte) < 0;
+    return range.gt !== undefined && compareKeys(key, range.gt) <= 0;
+  }
+  if (range.lte !== undefined) return compareKeys(key, range.lte) > 0;
+  return range.lt !== undefined && compareKeys(key, range.lt) >= 0;
+}
+
+/** Negative: the tree's entry comes first; positive: the overlay's; 0: they have the same key. Undefined: neither is left. */
+function compareHeads(
+  fromTree: Entry | undefined,
+  reader: OverlayReader | undefined,
+  reverse: boolean,
+): number | undefined {
+  if (fromTree === undefined) return reader === undefined ? undefined : 1;
+  if (reader === undefined) return -1;
+  const order = compareKeys(fromTree.key, reader.overlay.keyOf(reader.cursor.handle));
+  return reverse ? -order : order;
+}
+
+/** Takes the entry of `reader`, moving every reader that stands on the same key; undefined for a removal. */
+function takeEntry(readers: readonly OverlayReader[], reader: OverlayReader): Entry | undefined {
+  const key = reader.overlay.keyOf(reader.cursor.handle);
+  const value = reader.overlay.valueOf(reader.cursor.handle);
+  for (const { overlay, cursor } of readers) {
+    if (cursor.handle !== 0 && compareKeys(overlay.keyOf(cursor.handle), key) === 0) cursor.next();
+  }
+  return value === undefined ? undefined : { key, value };
+}
+
+function compareKeys(a: Uint8Array, b: Uint8Array): number {
+  return compareBytes(a, 0, a.length, b, 0, b.length);
+}
