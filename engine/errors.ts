@@ -36,7 +36,8 @@ export const ERROR_CODES = {
     'A document hashes outside the range of the shard, or outside every target of a split.',
   READ_ONLY: 'The shard was opened for reading only.',
   REPLACED: 'The path names another file than the one that was opened or locked.',
-  TRUNCATED: 'The file is shorter than it was known to be when it was last sealed, opened or flushed.',
+  TRUNCATED:
+    'The file is shorter than it was known to be when it was last sealed, opened or flushed.',
   VERIFY_FAILED: 'A copy does not hold what its source holds.',
   WORKER: 'A worker thread failed or could not be started.',
 } as const;

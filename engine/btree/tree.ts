@@ -5,6 +5,7 @@
  * reductions of every tree are sums, so a shape only has to say what one entry adds.
  */
 import type { Ref } from '../file/ref.js';
+import type { TreeNode } from './node.js';
 
 /** The root of a tree that has entries; an empty tree is `undefined`. */
 export interface TreeRoot {
@@ -31,12 +32,12 @@ export interface TreeShape {
   ): void;
 }
 
-/** Where nodes are read from. Returned bytes are shared and must not be changed. */
+/** Where nodes are read from. */
 export interface NodeSource {
-  /** The node if it is in memory. */
-  cached(ref: Ref): Uint8Array | undefined;
-  /** Reads the node and checks it against its ref; rejects with `CHECKSUM` or `IO`. */
-  load(ref: Ref): Promise<Uint8Array>;
+  /** The node if it is in memory and of this level. */
+  cached(ref: Ref, level: number): TreeNode | undefined;
+  /** Reads the node and checks it against its ref and level; rejects with `CHECKSUM`, `CORRUPT` or `IO`. */
+  load(ref: Ref, level: number): Promise<TreeNode>;
 }
 
 /** Where new nodes go. */
@@ -47,6 +48,22 @@ export interface NodeSink {
   readonly full: boolean;
   /** Resolves when what waits has been handed to the disk and other work has had a turn. */
   drain(): Promise<void>;
+}
+
+/** An entry of a tree. Both parts are views of shared bytes. */
+export interface Entry {
+  readonly key: Uint8Array;
+  readonly value: Uint8Array;
+}
+
+/** A range of keys; an end that is not given is open. Of `gt` and `gte`, and of `lt` and `lte`, at most one is given. */
+export interface KeyRange {
+  readonly gt?: Uint8Array | undefined;
+  readonly gte?: Uint8Array | undefined;
+  readonly lt?: Uint8Array | undefined;
+  readonly lte?: Uint8Array | undefined;
+  /** From the last key to the first. */
+  readonly reverse?: boolean | undefined;
 }
 
 /** Trees deeper than this are damage: a cycle or a forged level. */

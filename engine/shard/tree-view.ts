@@ -3,9 +3,9 @@
  */
 
 import { lookup } from '../btree/lookup.js';
-import type { Entry, KeyRange } from '../btree/range.js';
+
 import { entries } from '../btree/range.js';
-import type { NodeSource, TreeRoot } from '../btree/tree.js';
+import type { Entry, KeyRange, NodeSource, TreeRoot } from '../btree/tree.js';
 import { compareBytes } from '../file/bytes.js';
 import type { Overlay, OverlayCursor } from './overlay.js';
 
