@@ -1,0 +1,235 @@
+/**
+ * Documents as clients write them: a JSON object whose members that begin with `_` are Divan's own and the others the body.
+ */
+import { DivanError } from '../errors.js';
+import { byteAt } from '../file/bytes.js';
+import {
+  ATTACHMENT_NAME_BYTES_MAX,
+  ATTACHMENT_TYPE_BYTES_MAX,
+  ATTACHMENTS_MAX,
+} from './attachment-list.js';
+import { JsonScanner } from './json-text.js';
+import { LOCAL_PREFIX } from './local-tree.js';
+import { encodeRevId, GENERATION_MAX, parseRev, type Revision } from './revision.js';
+
+export const ID_BYTES_MAX = 4096;
+export const BODY_BYTES_MAX = 64 * 1024 * 1024;
+const DESIGN_PREFIX = '_design/';
+
+const OPEN_OBJECT = 0x7b;
+const CLOSE_OBJECT = 0x7d;
+const COMMA = 0x2c;
+const COLON = 0x3a;
+const UNDERSCORE = 0x5f;
+
+/** Members that CouchDB puts into what it serves and ignores in what it is given. */
+const IGNORED = new Set(['_conflicts', '_deleted_conflicts', '_revs_info', '_local_seq']);
+const KNOWN = new Set(['_id', '_rev', '_deleted', '_attachments', '_revisions']);
+
+/** An attachment as a document brings it. */
+export interface AttachmentInput {
+  readonly contentType: string;
+  readonly revpos: number | undefined;
+  /** The bytes; undefined in a stub, which stands for what the parent revision has under this name. */
+  readonly data: Uint8Array | undefined;
+}
+
+/** A document as it was written. Its bytes are views, valid until the next scan. */
+export interface ScannedDocument {
+  /** UTF-8; undefined if the document has none. */
+  readonly id: Uint8Array | undefined;
+  readonly rev: Revision | undefined;
+  readonly deleted: boolean;
+  /** The revision and its ancestors, newest first, from `_revisions`. */
+  readonly path: readonly Revision[] | undefined;
+  readonly attachments: ReadonlyMap<string, AttachmentInput> | undefined;
+  /** The JSON text of the object without members that begin with `_` and without insignificant white space. */
+  readonly body: Uint8Array;
+}
+
+export class DocumentScanner {
+  readonly #json = new JsonScanner();
+  #id: Uint8Array | undefined;
+  /** The JSON texts of the other system members. */
+  readonly #system = new Map<string, Uint8Array>();
+
+  /** Scans the document `source[start, end)`. Throws `INVALID_JSON`, `INVALID_DOCUMENT` or `LIMIT`. */
+  scan(source: Uint8Array, start: number, end: number): ScannedDocument {
+    const json = this.#json;
+    this.#id = undefined;
+    if (this.#system.size > 0) this.#system.clear();
+    json.begin(source, start, end);
+    if (json.peek() !== OPEN_OBJECT) {
+      json.value(0);
+      throw invalid('Document must be a JSON object');
+    }
+    this.#members();
+    json.expectEnd();
+    if (json.length > BODY_BYTES_MAX) {
+      throw new DivanError('LIMIT', `the body of a document has at most ${BODY_BYTES_MAX} bytes`);
+    }
+    const body = json.out.subarray(0, json.length);
+    if (this.#system.size === 0) return { ...PLAIN, id: this.#id, body };
+    return { id: this.#id, body, ...this.#systemMembers() };
+  }
+
+  #members(): void {
+    const json = this.#json;
+    json.at++;
+    json.put(OPEN_OBJECT);
+    json.openNames(1);
+    if (json.peek() !== CLOSE_OBJECT) {
+      do this.#member();
+      while (json.peek() === COMMA && json.at++ >= 0);
+      if (json.peek() !== CLOSE_OBJECT) throw json.error('a comma or the end is expected');
+    }
+    json.at++;
+    json.closeNames(1);
+    json.put(CLOSE_OBJECT);
+  }
+
+  #member(): void {
+    const json = this.#json;
+    const before = json.length;
+    const start = json.name(1);
+    if (byteAt(json.source, start + 1) === UNDERSCORE || json.escaped) {
+      const nameEnd = json.nameEnd;
+      const name = json.text(start, nameEnd);
+      if (name.startsWith('_')) {
+        this.#systemMember(name);
+        json.length = before;
+        return;
+      }
+    }
+    if (json.length > 1) json.put(COMMA);
+    json.copyName();
+    json.put(COLON);
+    json.value(1);
+  }
+
+  #systemMember(name: string): void {
+    const json = this.#json;
+    if (!KNOWN.has(name) && !IGNORED.has(name)) {
+      throw invalid(`Bad special document member: ${name.slice(0, 80)}`);
+    }
+    const from = json.length;
+    json.value(1);
+    const text = json.out.slice(from, json.length);
+    if (name === '_id') this.#id = scanId(text);
+    else if (KNOWN.has(name)) this.#system.set(name, text);
+  }
+
+  #systemMembers(): Omit<ScannedDocument, 'id' | 'body'> {
+    const rev = this.#parsed('_rev');
+    const deleted = this.#parsed('_deleted');
+    const revisions = this.#parsed('_revisions');
+    const attachments = this.#parsed('_attachments');
+    if (rev !== undefined && typeof rev !== 'string') throw invalid('_rev must be a string');
+    if (deleted !== undefined && typeof deleted !== 'boolean')
+      throw invalid('_deleted must be true or false');
+    return {
+      rev: rev === undefined ? undefined : parseRev(rev),
+      deleted: deleted ?? false,
+      path: revisions === undefined ? undefined : readRevisions(revisions),
+      attachments: attachments === undefined ? undefined : readAttachments(attachments),
+    };
+  }
+
+  #parsed(name: string): unknown {
+    const text = this.#system.get(name);
+    return text === undefined ? undefined : JSON.parse(Buffer.from(text).toString());
+  }
+}
+
+const PLAIN = { rev: undefined, deleted: false, path: undefined, attachments: undefined } as const;
+
+function invalid(reason: string): DivanError {
+  return new DivanError('INVALID_DOCUMENT', reason);
+}
+
+/** The id in a JSON string. The common one has no escapes and is its own UTF-8. */
+function scanId(text: Uint8Array): Uint8Array {
+  if (text[0] !== 0x22) throw invalid('_id must be a string');
+  const plain = text.indexOf(0x5c) < 0;
+  const id = plain
+    ? text.subarray(1, -1)
+    : Buffer.from(String(JSON.parse(Buffer.from(text).toString())));
+  checkId(id);
+  return id;
+}
+
+/** Refuses ids that no document may have. Throws `INVALID_DOCUMENT` or `LIMIT`. */
+export function checkId(id: Uint8Array): void {
+  if (id.length === 0) throw invalid('Document id must not be empty');
+  if (id.length > ID_BYTES_MAX) {
+    throw new DivanError('LIMIT', `a document id has at most ${ID_BYTES_MAX} bytes`);
+  }
+  if (byteAt(id, 0) !== UNDERSCORE) return;
+  const text = Buffer.from(id).toString();
+  const isNamed = [DESIGN_PREFIX, LOCAL_PREFIX].some(
+    (prefix) => text.startsWith(prefix) && text.length > prefix.length,
+  );
+  if (!isNamed) throw invalid('Only reserved document ids may start with underscore.');
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** `{start, ids}` as a path, newest first. */
+function readRevisions(value: unknown): Revision[] {
+  const start = isRecord(value) ? value['start'] : undefined;
+  const ids: unknown = isRecord(value) ? value['ids'] : undefined;
+  if (
+    typeof start !== 'number' ||
+    !Number.isInteger(start) ||
+    start < 1 ||
+    start > GENERATION_MAX
+  ) {
+    throw invalid('_revisions.start must be a whole number from 1 on');
+  }
+  if (!Array.isArray(ids) || ids.length === 0 || ids.length > start) {
+    throw invalid('_revisions.ids must be an array of 1 to _revisions.start revision ids');
+  }
+  return ids.map((id: unknown, index) => {
+    if (typeof id !== 'string') throw invalid('_revisions.ids must hold strings');
+    return { gen: start - index, code: encodeRevId(id) };
+  });
+}
+
+function readAttachments(value: unknown): Map<string, AttachmentInput> {
+  if (!isRecord(value)) throw invalid('_attachments must be an object');
+  const entries = Object.entries(value);
+  if (entries.length > ATTACHMENTS_MAX) {
+    throw new DivanError('LIMIT', `a revision has at most ${ATTACHMENTS_MAX} attachments`);
+  }
+  return new Map(entries.map(([name, input]) => [name, readAttachment(name, input)]));
+}
+
+function readAttachment(name: string, input: unknown): AttachmentInput {
+  const bytes = Buffer.byteLength(name);
+  if (bytes === 0 || bytes > ATTACHMENT_NAME_BYTES_MAX || name.startsWith('_')) {
+    throw invalid(
+      `attachment names have 1 to ${ATTACHMENT_NAME_BYTES_MAX} bytes and do not start with underscore`,
+    );
+  }
+  if (!isRecord(input)) throw invalid(`the attachment ${name} must be an object`);
+  const type = input['content_type'] ?? 'application/octet-stream';
+  if (typeof type !== 'string' || Buffer.byteLength(type) > ATTACHMENT_TYPE_BYTES_MAX) {
+    throw invalid(`the content_type of the attachment ${name} must be a short string`);
+  }
+  const revpos = input['revpos'];
+  return {
+    contentType: type,
+    revpos:
+      typeof revpos === 'number' && Number.isInteger(revpos) && revpos > 0 ? revpos : undefined,
+    data: input['stub'] === true ? undefined : readData(name, input['data']),
+  };
+}
+
+function readData(name: string, data: unknown): Uint8Array {
+  if (typeof data !== 'string' || !/^[A-Za-z0-9+/]*={0,2}$/.test(data) || data.length % 4 === 1) {
+    throw invalid(`the data of the attachment ${name} must be base64`);
+  }
+  return Buffer.from(data, 'base64');
+}
