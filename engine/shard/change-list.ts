@@ -99,11 +99,13 @@ export class ChangeListWriter {
     this.#operations.prefixed(encodeMetadata(metadata));
   }
 
-  /** Appends the whole list to `out`, with the counters as they are after the commit. */
-  finish(out: ByteWriter, counters: Counters): void {
+  /** Appends the whole list to `out`: its first update seq, the counters as they are after the commit, the operations. */
+  finish(out: ByteWriter, firstSeq: number, counters: Counters): void {
+    out.varint(firstSeq);
     out.varint(counters.updateSeq);
     out.varint(counters.purgeSeq);
     out.varint(counters.localSeq);
+    out.varint(counters.purgeInfos);
     out.varint(counters.liveDocs);
     out.varint(counters.deletedDocs);
     out.varint(counters.activeBytes);
@@ -118,17 +120,18 @@ export class ChangeListWriter {
   }
 }
 
-/** Reads a list: calls `begin` with the counters after the commit, then `target` for each operation. Throws `CORRUPT`. */
+/** Reads a list: calls `begin` with its first update seq and the counters after the commit, then `target` for each operation. Throws `CORRUPT`. */
 export function readChangeList(
   bytes: Uint8Array,
   target: ChangeTarget,
-  begin: (counters: Counters) => void,
+  begin: (firstSeq: number, counters: Counters) => void,
 ): void {
   const reader = new ByteReader().reset(bytes);
-  begin({
+  begin(reader.varint(), {
     updateSeq: reader.varint(),
     purgeSeq: reader.varint(),
     localSeq: reader.varint(),
+    purgeInfos: reader.varint(),
     liveDocs: reader.varint(),
     deletedDocs: reader.varint(),
     activeBytes: reader.varint(),

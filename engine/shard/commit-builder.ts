@@ -38,13 +38,13 @@ export class CommitBuilder {
   }
 
   /** Ends the commit and sets its place aside. The bytes are used again after the next `begin`. */
-  finish(counters: Counters): CommitInput {
+  finish(firstSeq: number, counters: Counters): CommitInput {
     assert(
       this.#file.end === this.#start,
       'nothing else reserves space while a commit is laid out',
     );
     const bodiesEnd = this.#bytes.length;
-    this.changes.finish(this.#bytes, counters);
+    this.changes.finish(this.#bytes, firstSeq, counters);
     const changesLength = this.#bytes.length - bodiesEnd;
     this.#bytes.skip(RECORD_BYTES);
     this.#file.reserve(this.#bytes.length);

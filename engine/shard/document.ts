@@ -25,6 +25,8 @@ const UNDERSCORE = 0x5f;
 /** Members that CouchDB puts into what it serves and ignores in what it is given. */
 const IGNORED = new Set(['_conflicts', '_deleted_conflicts', '_revs_info', '_local_seq']);
 const KNOWN = new Set(['_id', '_rev', '_deleted', '_attachments', '_revisions']);
+/** A name that clients in JavaScript send by accident; it is theirs, and comes back as it was put. */
+const PROTO = '__proto__';
 
 /** An attachment as a document brings it. */
 export interface AttachmentInput {
@@ -95,7 +97,7 @@ export class DocumentScanner {
     if (byteAt(json.source, start + 1) === UNDERSCORE || json.escaped) {
       const nameEnd = json.nameEnd;
       const name = json.text(start, nameEnd);
-      if (name.startsWith('_')) {
+      if (name.startsWith('_') && name !== PROTO) {
         this.#systemMember(name);
         json.length = before;
         return;

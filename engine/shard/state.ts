@@ -69,6 +69,8 @@ export interface Counters {
   readonly updateSeq: number;
   readonly purgeSeq: number;
   readonly localSeq: number;
+  /** How many purge infos are kept. */
+  readonly purgeInfos: number;
   readonly liveDocs: number;
   readonly deletedDocs: number;
   /** Bytes of bodies and attachments that leaves refer to. */
@@ -81,6 +83,7 @@ export const ZERO_COUNTERS: Counters = {
   updateSeq: 0,
   purgeSeq: 0,
   localSeq: 0,
+  purgeInfos: 0,
   liveDocs: 0,
   deletedDocs: 0,
   activeBytes: 0,
@@ -105,6 +108,7 @@ export function encodeState(state: State): Uint8Array {
       counters.updateSeq,
       counters.purgeSeq,
       counters.localSeq,
+      counters.purgeInfos,
       counters.liveDocs,
       counters.deletedDocs,
       counters.activeBytes,
@@ -123,6 +127,7 @@ export function decodeState(bytes: Uint8Array): State {
     updateSeq: seqs.int(),
     purgeSeq: seqs.int(),
     localSeq: seqs.int(),
+    purgeInfos: seqs.int(),
     liveDocs: seqs.int(),
     deletedDocs: seqs.int(),
     activeBytes: seqs.int(),

@@ -1,0 +1,282 @@
+/**
+ * Writing documents: a batch of edits as one write request.
+ *
+ * A document without conflicts that a plain edit extends is changed by splicing bytes: no revision tree is decoded. All else
+ * goes through `mergeEdit`.
+ */
+import { DivanError, isDivanError } from '../errors.js';
+import { ByteWriter } from '../file/byte-writer.js';
+import { checksum, REF_BYTES, type Ref, readRef, writeRef } from '../file/ref.js';
+import { EMPTY_BODY_REF } from './commit-builder.js';
+import type { WriteRequest } from './commit-queue.js';
+import {
+  type Current,
+  type DocumentEdit,
+  mergeEdit,
+  needsRow,
+  parentOf,
+  type Revised,
+  revise,
+  sizesOf,
+} from './edit.js';
+import { formatRange, hashOf, isInRange } from './hash.js';
+import { readStoredDocument, type StoredDocument, writeDocumentHead } from './id-tree.js';
+import { type EncodedPath, encodeTree, readPath, writePath } from './rev-tree.js';
+import { codeBytes, type Revision } from './revision.js';
+import { type Row, readRow, seqKey, writeLeaves } from './seq-tree.js';
+import type { WriteContext } from './write-context.js';
+
+/** Bodies from this size on are written before their commit instead of inside it. */
+const LARGE_BODY_BYTES = 1024 * 1024;
+/** What an edit takes of a commit besides its id and body. */
+const EDIT_OVERHEAD_BYTES = 128;
+const EMPTY_BODY_LENGTH = 2;
+
+/** What became of an edit. */
+export type EditOutcome =
+  | { readonly ok: true; readonly rev: Revision; readonly seq: number }
+  | { readonly ok: false; readonly error: DivanError };
+
+interface Prepared {
+  readonly edit: DocumentEdit;
+  readonly hash: number;
+  stored: StoredDocument | undefined;
+  row: Row | undefined;
+  /** The place of a large body. */
+  largeBody: Ref | undefined;
+}
+
+const scratch = new ByteWriter();
+const documentBytes = new ByteWriter();
+const packedRef = new Uint8Array(REF_BYTES);
+
+export class EditBatch implements WriteRequest {
+  readonly cost: number;
+  readonly outcomes: EditOutcome[] = [];
+  readonly #context: WriteContext;
+  readonly #edits: readonly DocumentEdit[];
+  #prepared: Prepared[] = [];
+
+  constructor(context: WriteContext, edits: readonly DocumentEdit[]) {
+    this.#context = context;
+    this.#edits = edits;
+    let cost = 0;
+    for (const { id, body } of edits) cost += editCost(id.length, body.length);
+    this.cost = cost;
+  }
+
+  async prepare(): Promise<void> {
+    this.#prepared = await Promise.all(this.#edits.map((edit) => this.#prepareEdit(edit)));
+  }
+
+  apply(): void {
+    for (const prepared of this.#prepared) {
+      try {
+        this.outcomes.push(this.#applyEdit(prepared));
+      } catch (error) {
+        if (!isDivanError(error)) throw error;
+        this.outcomes.push({ ok: false, error });
+      }
+    }
+  }
+
+  async #prepareEdit(edit: DocumentEdit): Promise<Prepared> {
+    const hash = hashOf(edit.id, this.#context.metadata.hashRule);
+    const prepared: Prepared = {
+      edit,
+      hash,
+      stored: undefined,
+      row: undefined,
+      largeBody: undefined,
+    };
+    const value = await this.#context.view('byId').get(edit.id);
+    if (value !== undefined) await this.#prepareExisting(prepared, value);
+    if (edit.body.length >= LARGE_BODY_BYTES)
+      prepared.largeBody = await this.#writeLarge(edit.body);
+    return prepared;
+  }
+
+  async #prepareExisting(prepared: Prepared, value: Uint8Array): Promise<void> {
+    const stored = readStoredDocument(value);
+    prepared.stored = stored;
+    if (!needsRow(prepared.edit, stored)) return;
+    prepared.row = rowOf(await this.#context.view('bySeq').get(seqKey(stored.seq)), stored.seq);
+  }
+
+  async #writeLarge(body: Uint8Array): Promise<Ref> {
+    const { file } = this.#context;
+    const pos = file.reserve(body.length);
+    await file.write(body, pos);
+    return { pos, length: body.length, crc: checksum(body), codec: 0 };
+  }
+
+  #applyEdit(prepared: Prepared): EditOutcome {
+    const { metadata, touched } = this.#context;
+    const { hash, edit } = prepared;
+    if (!isInRange(hash, metadata.range)) {
+      throw new DivanError(
+        'OUT_OF_RANGE',
+        `a document hashes to ${hash.toString(16)}, outside of ${formatRange(metadata.range)}`,
+        { id: Buffer.from(edit.id).toString() },
+      );
+    }
+    if (touched.has(hash)) this.#refresh(prepared);
+    const path = this.#plainPath(prepared);
+    const outcome =
+      path === undefined ? this.#merge(prepared) : this.#splice(prepared, path.existing);
+    touched.add(hash);
+    return outcome;
+  }
+
+  /** Reads again what an earlier edit of the same commit may have changed: all of that is in the newest overlay. */
+  #refresh(prepared: Prepared): void {
+    const { byId, bySeq } = this.#context.overlays.overlays;
+    const handle = byId.find(prepared.edit.id, Number.MAX_SAFE_INTEGER);
+    if (handle === 0) return;
+    const value = byId.valueOf(handle);
+    prepared.stored = value === undefined ? undefined : readStoredDocument(value);
+    prepared.row = undefined;
+    if (prepared.stored === undefined) return;
+    const { seq } = prepared.stored;
+    const rowHandle = bySeq.find(seqKey(seq), Number.MAX_SAFE_INTEGER);
+    if (rowHandle !== 0) prepared.row = rowOf(bySeq.valueOf(rowHandle), seq);
+  }
+
+  /** The path to extend, if splicing will do: a plain edit of a document without conflicts, or a new one. */
+  #plainPath(prepared: Prepared): { existing: EncodedPath | undefined } | undefined {
+    const { edit, stored } = prepared;
+    if (edit.path !== undefined) return undefined;
+    if (stored === undefined) return { existing: undefined };
+    const existing = readPath(stored.tree);
+    return existing === undefined ? undefined : { existing };
+  }
+
+  /** Puts a new revision in front of the path of a document without conflicts. */
+  #splice(prepared: Prepared, existing: EncodedPath | undefined): EditOutcome {
+    const { edit, row } = prepared;
+    const leaves =
+      existing === undefined ? [] : [{ revision: existing.leaf, deleted: existing.deleted }];
+    const revised = revise(edit, parentOf(edit, leaves), row);
+    const body = this.#placeBody(prepared);
+    const tree = documentBytes;
+    const sizes = sizesOf([{ ...revised, deleted: edit.deleted, body }]);
+    tree.clear();
+    writeDocumentHead(tree, { hash: prepared.hash, deleted: edit.deleted, ...sizes });
+    this.#writeSplicedPath(tree, revised.revision, edit.deleted, existing);
+    this.#change(prepared, edit.deleted, sizes, () => this.#writePlain(prepared, revised, body));
+    return { ok: true, rev: revised.revision, seq: this.#context.counters.updateSeq };
+  }
+
+  #writeSplicedPath(
+    out: ByteWriter,
+    revision: Revision,
+    deleted: boolean,
+    existing: EncodedPath | undefined,
+  ): void {
+    if (existing === undefined) {
+      writePath(out, revision.gen, deleted, 1, [revision.code]);
+      return;
+    }
+    const limit = this.#context.metadata.revsLimit;
+    const count = Math.min(existing.count, limit - 1);
+    const older = codesOf(existing, count);
+    writePath(out, revision.gen, deleted, count + 1, [revision.code, older]);
+  }
+
+  /** The operation for a document with one leaf, whose bytes up to the tree are in `documentBytes`. */
+  #writePlain(prepared: Prepared, revised: Revised, body: Ref): void {
+    const { builder, overlays } = this.#context;
+    const { id, deleted } = prepared.edit;
+    const document = documentBytes.view();
+    const oldSeq = prepared.stored?.seq ?? 0;
+    if (revised.attachments.length === 0) {
+      builder.changes.plainDocument(oldSeq, id, document, packedRef);
+      overlays.plainDocument(oldSeq, id, document, packedRef);
+      return;
+    }
+    scratch.clear();
+    writeLeaves(scratch, [{ ...revised, deleted, body }]);
+    builder.changes.document(oldSeq, id, document, scratch.view());
+    overlays.document(oldSeq, id, document, scratch.view());
+  }
+
+  #merge(prepared: Prepared): EditOutcome {
+    const { edit, stored, row } = prepared;
+    const { metadata, counters } = this.#context;
+    const current: Current | undefined =
+      stored === undefined ? undefined : { document: stored, row };
+    const merged = mergeEdit(edit, current, readRef(EMPTY_BODY_REF, 0), metadata.revsLimit);
+    if (!merged.changed)
+      return { ok: true, rev: merged.revision, seq: stored?.seq ?? counters.updateSeq };
+    const body = this.#placeBody(prepared);
+    const leaves = merged.leaves.map((leaf) =>
+      leaf.revision === merged.revision ? { ...leaf, body } : leaf,
+    );
+    const deleted = leaves[0]?.deleted ?? false;
+    const sizes = sizesOf(leaves);
+    documentBytes.clear();
+    writeDocumentHead(documentBytes, { hash: prepared.hash, deleted, ...sizes });
+    encodeTree(documentBytes, merged.tree);
+    scratch.clear();
+    writeLeaves(scratch, leaves);
+    this.#change(prepared, deleted, sizes, () => {
+      const oldSeq = stored?.seq ?? 0;
+      this.#context.builder.changes.document(oldSeq, edit.id, documentBytes.view(), scratch.view());
+      this.#context.overlays.document(oldSeq, edit.id, documentBytes.view(), scratch.view());
+    });
+    return { ok: true, rev: merged.revision, seq: counters.updateSeq };
+  }
+
+  /** Puts the body into the commit, unless it is large or empty; leaves its packed ref in `packedRef`. */
+  #placeBody(prepared: Prepared): Ref {
+    const { edit, largeBody } = prepared;
+    const { builder } = this.#context;
+    if (largeBody !== undefined) {
+      builder.foreign = true;
+      writeRef(packedRef, 0, largeBody);
+      return largeBody;
+    }
+    // Attachments that the edit brings were written before the commit.
+    if (edit.attachments !== undefined) builder.foreign = true;
+    if (edit.body.length <= EMPTY_BODY_LENGTH) packedRef.fill(0);
+    else builder.appendBody(edit.body, packedRef, 0);
+    return readRef(packedRef, 0);
+  }
+
+  /** Counts a changed document and lets `write` record it. */
+  #change(
+    prepared: Prepared,
+    deleted: boolean,
+    sizes: { activeBytes: number; externalBytes: number },
+    write: () => void,
+  ): void {
+    const { counters } = this.#context;
+    const { stored } = prepared;
+    if (stored?.deleted === true) counters.deletedDocs--;
+    else if (stored !== undefined) counters.liveDocs--;
+    if (deleted) counters.deletedDocs++;
+    else counters.liveDocs++;
+    counters.activeBytes += sizes.activeBytes - (stored?.activeBytes ?? 0);
+    counters.externalBytes += sizes.externalBytes - (stored?.externalBytes ?? 0);
+    counters.updateSeq++;
+    write();
+  }
+}
+
+function editCost(idBytes: number, bodyBytes: number): number {
+  const inside = bodyBytes >= LARGE_BODY_BYTES ? 0 : bodyBytes;
+  return inside + idBytes + EDIT_OVERHEAD_BYTES;
+}
+
+function rowOf(value: Uint8Array | undefined, seq: number): Row {
+  if (value !== undefined) return readRow(value);
+  throw new DivanError('CORRUPT', `by-id names the update seq ${seq}, which by-seq does not have`);
+}
+
+/** The codes of the newest `count` revisions of a path. */
+function codesOf(path: EncodedPath, count: number): Uint8Array {
+  if (count === path.count) return path.codes;
+  let at = 0;
+  for (let left = count; left > 0; left--) at += codeBytes(path.codes[at] ?? 0);
+  return path.codes.subarray(0, at);
+}

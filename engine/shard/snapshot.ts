@@ -1,0 +1,146 @@
+/**
+ * A shard as of one commit. Stays readable, and the same, while writes go on: it holds the roots of its trees and the overlays
+ * above them, none of which ever changes in place.
+ */
+import type { Entry, KeyRange } from '../btree/tree.js';
+import { DivanError } from '../errors.js';
+import { readSeq } from '../file/byte-reader.js';
+import type { Ref } from '../file/ref.js';
+import type { Attachment } from './attachment-list.js';
+import { readStoredDocument, type StoredDocument } from './id-tree.js';
+import { type LocalDoc, readLocalDoc } from './local-tree.js';
+import { decodePurgeInfo, type PurgeInfo } from './purge-tree.js';
+import { decodeTree, type RevTree } from './rev-tree.js';
+import { type Row, readRow, seqKey } from './seq-tree.js';
+import type { Counters, Metadata, PerTree, Roots } from './state.js';
+import type { TreeView } from './tree-view.js';
+
+/** A document with its revision tree and the content of its leaves. */
+export interface Document {
+  readonly id: Uint8Array;
+  readonly seq: number;
+  readonly deleted: boolean;
+  readonly tree: RevTree;
+  /** The winner first. */
+  readonly leaves: Row['leaves'];
+}
+
+/** A row of the changes: the latest update of a document. */
+export interface Change extends Row {
+  readonly seq: number;
+}
+
+export interface ChangesRange {
+  /** Only updates after this seq. */
+  readonly since?: number;
+  /** Only updates up to this seq. */
+  readonly until?: number;
+  readonly reverse?: boolean;
+}
+
+/** What a snapshot is made of. */
+export interface SnapshotParts {
+  readonly views: PerTree<TreeView>;
+  /** The flushed roots, without what the overlays hold. */
+  readonly roots: Roots;
+  readonly counters: Counters;
+  readonly metadata: Metadata;
+  readonly readRun: (ref: Ref) => Promise<Uint8Array>;
+}
+
+const EMPTY_BODY = Buffer.from('{}');
+
+export class Snapshot {
+  readonly counters: Counters;
+  readonly metadata: Metadata;
+  readonly roots: Roots;
+  readonly #views: PerTree<TreeView>;
+  readonly #readRun: (ref: Ref) => Promise<Uint8Array>;
+
+  constructor(parts: SnapshotParts) {
+    this.counters = parts.counters;
+    this.metadata = parts.metadata;
+    this.roots = parts.roots;
+    this.#views = parts.views;
+    this.#readRun = parts.readRun;
+  }
+
+  /** What by-id says of a document, undefined if there is none. All reading methods reject with `CHECKSUM`, `CORRUPT`, `IO` or `CLOSED`. */
+  async stored(id: Uint8Array): Promise<StoredDocument | undefined> {
+    const value = await this.#views.byId.get(id);
+    return value === undefined ? undefined : readStoredDocument(value);
+  }
+
+  /** A document, tombstones included. */
+  async document(id: Uint8Array): Promise<Document | undefined> {
+    const stored = await this.stored(id);
+    return stored === undefined ? undefined : this.#complete(id, stored);
+  }
+
+  /** All documents in a range of ids, tombstones included. */
+  async *documents(range: KeyRange): AsyncGenerator<Document> {
+    for await (const { key, value } of this.#views.byId.entries(range)) {
+      yield await this.#complete(key, readStoredDocument(value));
+    }
+  }
+
+  /** The latest update of each document, in the order of updates or against it. */
+  async *changes(range: ChangesRange = {}): AsyncGenerator<Change> {
+    const keys: KeyRange = {
+      gt: range.since === undefined ? undefined : seqKey(range.since),
+      lte: range.until === undefined ? undefined : seqKey(range.until),
+      reverse: range.reverse,
+    };
+    for await (const { key, value } of this.#views.bySeq.entries(keys)) {
+      yield { seq: readSeq(key, 0), ...readRow(value) };
+    }
+  }
+
+  /** The body of a leaf as JSON text. */
+  async body(leaf: { readonly body: Ref }): Promise<Uint8Array> {
+    return leaf.body.length === 0 ? EMPTY_BODY : this.#readRun(leaf.body);
+  }
+
+  /** The stored bytes of an attachment, in pieces of at most 1 MiB. */
+  async *attachment(attachment: Pick<Attachment, 'refs'>): AsyncGenerator<Uint8Array> {
+    for (const ref of attachment.refs) yield await this.#readRun(ref);
+  }
+
+  /** A local doc that is not deleted; `id` is without `_local/`. */
+  async localDoc(id: Uint8Array): Promise<LocalDoc | undefined> {
+    const value = await this.#views.local.get(id);
+    const doc = value === undefined ? undefined : readLocalDoc(value);
+    return doc?.deleted === true ? undefined : doc;
+  }
+
+  /** The local docs in a range of ids, deleted ones left out. */
+  async *localDocs(range: KeyRange): AsyncGenerator<LocalDoc & { readonly id: Uint8Array }> {
+    for await (const { key, value } of this.#views.local.entries(range)) {
+      const doc = readLocalDoc(value);
+      if (!doc.deleted) yield { id: key, ...doc };
+    }
+  }
+
+  /** The purge infos after a purge seq, oldest first. */
+  async *purges(since = 0): AsyncGenerator<PurgeInfo & { readonly seq: number }> {
+    for await (const { key, value } of this.#views.purgeBySeq.entries({ gt: seqKey(since) })) {
+      yield { seq: readSeq(key, 0), ...decodePurgeInfo(value) };
+    }
+  }
+
+  /** The raw entries of a tree, for checks and tests. */
+  entries(tree: keyof PerTree<TreeView>, range: KeyRange = {}): AsyncGenerator<Entry> {
+    return this.#views[tree].entries(range);
+  }
+
+  async #complete(id: Uint8Array, stored: StoredDocument): Promise<Document> {
+    const row = await this.#views.bySeq.get(seqKey(stored.seq));
+    if (row === undefined) {
+      throw new DivanError('CORRUPT', `by-seq does not have the update seq ${stored.seq}`, {
+        id: Buffer.from(id).toString(),
+      });
+    }
+    const { leaves } = readRow(row);
+    return { id, seq: stored.seq, deleted: stored.deleted, tree: decodeTree(stored.tree), leaves };
+  }
+}
