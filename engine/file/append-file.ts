@@ -106,19 +106,22 @@ export class AppendFile {
 
   /**
    * Opens a file for writing: takes the lock, recovers (FORMAT.md section 7, steps 1 to 7) and begins a generation.
-   * Throws what `recover` throws, and `NOT_FOUND`, `LOCKED`, `REPLACED`.
+   * `load` reads what the caller needs of the recovered file before anything in it is changed.
+   * Throws what `recover` and `load` throw, and `NOT_FOUND`, `LOCKED`, `REPLACED`.
    */
-  static async openForWriting(
+  static async openForWriting<T>(
     storage: Storage,
     path: string,
-  ): Promise<{ file: AppendFile; recovered: Recovered }> {
+    load: (file: StorageFile, recovered: Recovered) => Promise<T>,
+  ): Promise<{ file: AppendFile; loaded: T }> {
     const file = await storage.open(path, 'write');
     try {
       await lock(storage, file, path);
       const recovered = await recover(file, true);
+      const loaded = await load(file, recovered);
       const opened = new AppendFile(storage, file, recovered.block, recovered.witness);
       await opened.#beginGeneration(recovered.newest);
-      return { file: opened, recovered };
+      return { file: opened, loaded };
     } catch (error) {
       await file.close();
       throw error;

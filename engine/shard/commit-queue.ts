@@ -20,6 +20,8 @@ const WAITING_COST_MAX = 16 * 1024 * 1024;
 export interface WriteRequest {
   /** What it takes of a commit: about its bytes. */
   readonly cost: number;
+  /** True if it must have a commit of its own. */
+  readonly exclusive?: boolean;
   /** Reads what `apply` needs. An error refuses this request alone. */
   prepare(): Promise<void>;
   /** Adds its changes to the commit. An error of `DivanError` refuses this request alone, and must leave no change. */
@@ -96,9 +98,11 @@ export class CommitQueue {
     let cost = 0;
     let count = 0;
     for (const { request } of this.#waiting) {
-      if (count > 0 && cost + request.cost > GROUP_COST_MAX) break;
+      const alone = request.exclusive === true;
+      if (count > 0 && (alone || cost + request.cost > GROUP_COST_MAX)) break;
       cost += request.cost;
       count++;
+      if (alone) break;
     }
     this.#waitingCost -= cost;
     const waiters = this.#roomWaiters;

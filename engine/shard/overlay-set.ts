@@ -20,13 +20,10 @@ export class OverlaySet implements ChangeTarget {
   #version = 0;
   /** The update seq that the next document or metadata operation takes. */
   #nextSeq = 0;
-  readonly #onMetadata: (metadata: Metadata) => void;
+  /** Hears of changed metadata. */
+  onMetadata: (metadata: Metadata) => void = () => undefined;
   readonly #value = new ByteWriter();
   readonly #key = new Uint8Array(SEQ_BYTES);
-
-  constructor(onMetadata: (metadata: Metadata) => void) {
-    this.#onMetadata = onMetadata;
-  }
 
   /** Bytes of all overlays. */
   get bytes(): number {
@@ -106,6 +103,6 @@ export class OverlaySet implements ChangeTarget {
 
   metadata(metadata: Metadata): void {
     this.#nextSeq++;
-    this.#onMetadata(metadata);
+    this.onMetadata(metadata);
   }
 }

@@ -31,6 +31,8 @@ const documentBytes = new ByteWriter();
 
 export class PurgeWrite implements WriteRequest {
   readonly cost = 1024;
+  /** What `prepare` read would be stale after another request of the same commit. */
+  readonly exclusive = true;
   /** The revisions that were leaves and are gone. */
   purged: readonly Revision[] = [];
   readonly #context: WriteContext;
@@ -73,13 +75,7 @@ export class PurgeWrite implements WriteRequest {
   }
 
   apply(): void {
-    const { touched } = this.#context;
     if (this.#done) return;
-    // Purges are rare: one that meets an edit of the same commit, or another purge, asks its caller to come again.
-    if (touched.size > 0) {
-      throw new DivanError('CONFLICT', 'the document is being changed; purge it again');
-    }
-    touched.add(this.#stored?.hash ?? 0);
     if (this.#stored !== undefined) this.#purge(this.#stored);
     this.#recordInfo();
   }

@@ -1,0 +1,346 @@
+/**
+ * A shard that is open for writing: documents on their trees, in one append-only file.
+ *
+ * One `Shard` for a file at a time (its lock sees to that); any number of callers. Reading goes through snapshots, which see
+ * only what is durable. Writes go through the commit queue. Lifecycle: open -> (failed) -> closed; a shard whose file
+ * failed still reads, refuses writes with `FAILED`, and must be opened again.
+ */
+
+import { createHash } from 'node:crypto';
+import { basename, dirname, join } from 'node:path';
+import { NODE_BYTES_DEFAULT } from '../btree/node-run.js';
+import { DivanError } from '../errors.js';
+import { AppendFile, type CommitInput } from '../file/append-file.js';
+import { RECORD_BYTES } from '../file/commit-record.js';
+import { FILE_ID_BYTES, SALT_BYTES } from '../file/first-block.js';
+import type { Host } from '../file/host.js';
+import { checksum, type Ref } from '../file/ref.js';
+import type { Storage } from '../file/storage.js';
+import { ATTACHMENT_BYTES_MAX, PIECE_BYTES_MAX, type StoredBytes } from './attachment-list.js';
+import { CommitQueue, type CommitTarget } from './commit-queue.js';
+import { EditBatch, type EditOutcome } from './document-writer.js';
+import type { DocumentEdit } from './edit.js';
+import { flush } from './flush.js';
+import { FULL_RANGE, type HashRule, type ShardRange } from './hash.js';
+import { LiveState } from './live-state.js';
+import { type LocalEdit, LocalWrite } from './local-writer.js';
+import { type MetadataEdit, MetadataWrite } from './metadata-writer.js';
+import { CACHE_BYTES_DEFAULT, NodeCache } from './node-cache.js';
+import { loadState, type OpenedState } from './opening.js';
+import { OverlaySet } from './overlay-set.js';
+import { type PurgeRequest, PurgeWrite } from './purge-writer.js';
+import type { Revision } from './revision.js';
+import type { Snapshot } from './snapshot.js';
+import {
+  encodeState,
+  type Metadata,
+  PURGE_INFOS_LIMIT_DEFAULT,
+  perTree,
+  REVS_LIMIT_DEFAULT,
+  UUID_BYTES,
+  ZERO_COUNTERS,
+} from './state.js';
+
+/** The world that a shard lives in. */
+export interface ShardWorld {
+  readonly storage: Storage;
+  readonly host: Host;
+}
+
+export interface ShardOptions {
+  /** Bytes of tree nodes kept in memory. */
+  readonly cacheBytes?: number;
+  /** The overlay is flushed when it holds so many bytes; at most twice as many are in memory. */
+  readonly overlayBytes?: number;
+  /** Nodes of the trees have at most so many bytes. */
+  readonly nodeBytes?: number;
+}
+
+export interface CreateOptions extends ShardOptions {
+  readonly range?: ShardRange;
+  readonly hashRule?: HashRule;
+}
+
+export const OVERLAY_BYTES_DEFAULT = 64 * 1024 * 1024;
+/** A flush is also due when so many bytes of commits would have to be replayed. */
+const REPLAY_BYTES_MAX = 256 * 1024 * 1024;
+/** A seal is written when nothing was committed for so long. */
+const SEAL_AFTER_MS = 1000;
+/** `update` puts at most so many edits into one write request. */
+const BATCH_EDITS_MAX = 500;
+
+export class Shard implements CommitTarget {
+  readonly file: AppendFile;
+  readonly #host: Host;
+  readonly #cache: NodeCache;
+  readonly #overlayBytes: number;
+  readonly #nodeBytes: number;
+  readonly #queue: CommitQueue;
+  readonly #context: LiveState;
+  #flushing: Promise<void> | undefined;
+  #flushedAt: number;
+  #cancelSeal: (() => void) | undefined;
+  #closing: Promise<void> | undefined;
+
+  private constructor(
+    world: ShardWorld,
+    file: AppendFile,
+    options: ShardOptions,
+    opened: OpenedState,
+  ) {
+    this.file = file;
+    this.#host = world.host;
+    this.#cache = new NodeCache((ref) => file.read(ref), options.cacheBytes ?? CACHE_BYTES_DEFAULT);
+    this.#overlayBytes = options.overlayBytes ?? OVERLAY_BYTES_DEFAULT;
+    this.#nodeBytes = options.nodeBytes ?? NODE_BYTES_DEFAULT;
+    this.#flushedAt = file.end;
+    this.#context = new LiveState(file, this.#cache, opened);
+    this.#queue = new CommitQueue(this);
+  }
+
+  /** Makes a new shard file. Throws `EXISTS`, `NOT_FOUND` (no such directory), `IO` or `NO_SPACE`. */
+  static async create(
+    world: ShardWorld,
+    path: string,
+    options: CreateOptions = {},
+  ): Promise<Shard> {
+    const { host, storage } = world;
+    if ((await storage.identity(path)) !== undefined) {
+      throw new DivanError('EXISTS', `can not make ${path}: it is there already`, { path });
+    }
+    const metadata: Metadata = {
+      uuid: host.randomBytes(UUID_BYTES),
+      range: options.range ?? FULL_RANGE,
+      hashRule: options.hashRule ?? 'document',
+      lineage: [],
+      security: new Uint8Array(0),
+      revsLimit: REVS_LIMIT_DEFAULT,
+      purgeInfosLimit: PURGE_INFOS_LIMIT_DEFAULT,
+    };
+    const name = `.${basename(path)}.${Buffer.from(host.randomBytes(6)).toString('hex')}.new`;
+    const block = { fileId: host.randomBytes(FILE_ID_BYTES), salt: host.randomBytes(SALT_BYTES) };
+    const file = await AppendFile.begin(storage, join(dirname(path), name), block, true);
+    try {
+      const roots = perTree(() => undefined);
+      await writeFirstCommit(file, encodeState({ metadata, counters: ZERO_COUNTERS, roots }));
+      await file.publish(path);
+      const overlays = new OverlaySet();
+      return new Shard(world, file, options, {
+        roots,
+        counters: ZERO_COUNTERS,
+        metadata,
+        overlays,
+      });
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  }
+
+  /** Opens a shard file for writing. Throws what `AppendFile.openForWriting` throws. */
+  static async open(world: ShardWorld, path: string, options: ShardOptions = {}): Promise<Shard> {
+    const opened = await AppendFile.openForWriting(world.storage, path, loadState);
+    return new Shard(world, opened.file, options, opened.loaded);
+  }
+
+  get path(): string {
+    return this.file.path;
+  }
+
+  /** What is durable now. */
+  snapshot(): Snapshot {
+    return this.#context.snapshot();
+  }
+
+  /** Applies edits, each on its own, and resolves when they are durable. Rejects, with nothing acknowledged, only when the shard fails. */
+  async update(edits: readonly DocumentEdit[]): Promise<EditOutcome[]> {
+    const batches: EditBatch[] = [];
+    for (let at = 0; at < edits.length; at += BATCH_EDITS_MAX) {
+      batches.push(new EditBatch(this.#context, edits.slice(at, at + BATCH_EDITS_MAX)));
+    }
+    await Promise.all(batches.map((batch) => this.#submit(batch)));
+    return batches.flatMap((batch) => batch.outcomes);
+  }
+
+  /** As `update` with one edit, whose refusal it throws. */
+  async put(edit: DocumentEdit): Promise<{ readonly rev: Revision; readonly seq: number }> {
+    const [outcome] = await this.update([edit]);
+    if (outcome?.ok === true) return outcome;
+    throw outcome?.error ?? new DivanError('FAILED', `${this.path} did not answer`);
+  }
+
+  /** Stores the bytes of an attachment. They take effect with the edit that names them; without one they are dead bytes. */
+  async store(source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<StoredBytes> {
+    const md5 = createHash('md5');
+    const refs: Ref[] = [];
+    let length = 0;
+    for await (const piece of inPieces(source)) {
+      length += piece.length;
+      if (length > ATTACHMENT_BYTES_MAX) {
+        throw new DivanError('LIMIT', `an attachment has at most ${ATTACHMENT_BYTES_MAX} bytes`);
+      }
+      md5.update(piece);
+      const pos = this.file.reserve(piece.length);
+      await this.file.write(piece, pos);
+      refs.push({ pos, length: piece.length, crc: checksum(piece), codec: 0 });
+    }
+    return { digest: md5.digest(), length, encoding: undefined, decodedLength: length, refs };
+  }
+
+  /** Writes or deletes a local doc and returns the `N` of its new `0-N`. Throws `CONFLICT` or `LIMIT`. */
+  async putLocal(edit: LocalEdit): Promise<number> {
+    const write = new LocalWrite(this.#context, edit);
+    await this.#submit(write);
+    return write.revision;
+  }
+
+  /** Purges leaf revisions of a document and returns those that were there. Throws `LIMIT`. */
+  async purge(request: PurgeRequest): Promise<readonly Revision[]> {
+    const write = new PurgeWrite(this.#context, request);
+    await this.#submit(write);
+    return write.purged;
+  }
+
+  /** Changes security or limits. Throws `LIMIT`. */
+  async setMetadata(edit: MetadataEdit): Promise<void> {
+    await this.#submit(new MetadataWrite(this.#context, edit));
+  }
+
+  /** Merges all changes so far into the trees and makes that durable. */
+  async flush(): Promise<void> {
+    await this.#queue.idle();
+    await this.#flushing;
+    this.file.assertWritable();
+    if (!this.#context.active.empty) this.#startFlush();
+    await this.#flushing;
+  }
+
+  /** Flushes, seals and closes; a failed shard is only closed. Safe to call again. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #close(): Promise<void> {
+    this.#cancelSeal?.();
+    try {
+      await this.#queue.idle();
+      await this.#flushing;
+      if (!this.file.failed) {
+        await this.flush();
+        await this.file.seal();
+      }
+    } finally {
+      await this.file.close();
+    }
+  }
+
+  async #submit(request: EditBatch | LocalWrite | PurgeWrite | MetadataWrite): Promise<void> {
+    if (this.#closing !== undefined) {
+      throw new DivanError('CLOSED', `${this.path} is closed`, { path: this.path });
+    }
+    await this.#queue.submit(request);
+  }
+
+  /** Of `CommitTarget`: starts a flush when one is due, and waits for it while even the second overlay is full. */
+  async beforeGroup(): Promise<void> {
+    if (!this.#flushDue()) return;
+    await this.#flushing;
+    this.file.assertWritable();
+    this.#startFlush();
+  }
+
+  #flushDue(): boolean {
+    return (
+      this.#context.active.bytes >= this.#overlayBytes ||
+      this.file.end - this.#flushedAt >= REPLAY_BYTES_MAX
+    );
+  }
+
+  #startFlush(): void {
+    const context = this.#context;
+    const replayFrom = this.file.end;
+    const { metadata, roots } = context;
+    const done = flush({
+      file: this.file,
+      host: this.#host,
+      cache: this.#cache,
+      nodeBytes: this.#nodeBytes,
+      state: { metadata, roots, counters: { ...context.counters } },
+      frozen: context.freeze(),
+      replayFrom,
+    }).then((flushed) => context.thaw(flushed));
+    this.#flushedAt = replayFrom;
+    this.#flushing = done.finally(() => {
+      this.#flushing = undefined;
+    });
+    // Whoever waits for the flush hears of its failure; if nobody does, the failed file says so at the next write.
+    this.#flushing.catch(() => undefined);
+  }
+
+  /** Of `CommitTarget`. */
+  beginCommit(): void {
+    this.#context.begin();
+  }
+
+  /** Of `CommitTarget`. */
+  finishCommit(): { readonly commit: CommitInput; readonly published: () => void } | undefined {
+    const finished = this.#context.finish();
+    if (finished === undefined) return undefined;
+    const { commit, published } = finished;
+    return {
+      commit,
+      published: () => {
+        published();
+        this.#sealLater();
+      },
+    };
+  }
+
+  /** A second after the last commit a seal vouches for it. */
+  #sealLater(): void {
+    this.#cancelSeal?.();
+    this.#cancelSeal = this.#host.setTimer(() => {
+      if (this.#closing !== undefined || this.file.failed) return;
+      // A seal that fails fails the file, which the next write reports.
+      this.file.seal().catch(() => undefined);
+    }, SEAL_AFTER_MS);
+  }
+}
+
+async function writeFirstCommit(file: AppendFile, state: Uint8Array): Promise<void> {
+  const ref = await file.appendFramed(state);
+  const start = file.reserve(RECORD_BYTES);
+  await file.commit({
+    bytes: new Uint8Array(RECORD_BYTES),
+    start,
+    changesLength: 0,
+    foreign: true,
+    state: { ref, replayFrom: start },
+  });
+}
+
+/** Regroups a stream into pieces of the size in which attachments are stored. */
+async function* inPieces(
+  source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+): AsyncGenerator<Uint8Array> {
+  let pending: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of source) {
+    for (let at = 0; at < chunk.length; ) {
+      const part = chunk.subarray(at, at + PIECE_BYTES_MAX - bytes);
+      pending.push(part);
+      bytes += part.length;
+      at += part.length;
+      if (bytes < PIECE_BYTES_MAX) continue;
+      yield Buffer.concat(pending);
+      pending = [];
+      bytes = 0;
+    }
+  }
+  if (bytes > 0) yield Buffer.concat(pending);
+}
