@@ -17,9 +17,11 @@ export function readSeq(bytes: Uint8Array, at: number): number {
   return seq;
 }
 
+const NOTHING = new Uint8Array(0);
+const varints = new VarintReader();
+
 export class ByteReader {
-  #bytes: Uint8Array = new Uint8Array(0);
-  readonly #varint = new VarintReader();
+  #bytes: Uint8Array = NOTHING;
   /** Position of the next byte. */
   at = 0;
 
@@ -60,9 +62,9 @@ export class ByteReader {
   }
 
   varint(): number {
-    const reader = this.#varint.reset(this.#bytes, this.at);
-    const value = reader.next();
-    this.at = reader.at;
+    varints.reset(this.#bytes, this.at);
+    const value = varints.next();
+    this.at = varints.at;
     return value;
   }
 

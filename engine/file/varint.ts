@@ -29,9 +29,11 @@ export function writeVarint(bytes: Uint8Array, at: number, value: number): numbe
   return pos;
 }
 
+const NOTHING = new Uint8Array(0);
+
 /** Reads varints one after another without making an object for each. */
 export class VarintReader {
-  bytes: Uint8Array = new Uint8Array(0);
+  bytes: Uint8Array = NOTHING;
   /** Position of the next byte. */
   at = 0;
 

@@ -26,6 +26,8 @@ interface Arena {
 
 interface Block {
   readonly handles: Uint32Array;
+  /** The first four bytes of each key as a number: most comparisons end here, without a visit to the arena. */
+  readonly prefixes: Uint32Array;
   count: number;
 }
 
@@ -58,7 +60,7 @@ export class Overlay {
     const same = existing !== 0 && this.#compare(key, existing) === 0;
     const handle = this.#append(key, value, version, same ? existing : 0);
     if (same) block.handles[at.index] = handle;
-    else this.#insert(at.block, at.index, handle);
+    else this.#insert(at.block, at.index, handle, prefixOf(key));
   }
 
   /** The handle of the entry for a key that a reader with `version` sees (perhaps a removal), or 0. */
@@ -97,36 +99,42 @@ export class Overlay {
     const last = this.#blocks.length - 1;
     const lastBlock = this.#blocks[last];
     assert(lastBlock !== undefined);
+    const prefix = prefixOf(key);
     // Seqs only grow: the common place for a new key in half of the trees is behind the last one.
-    if (
-      lastBlock.count > 0 &&
-      this.#compare(key, lastBlock.handles[lastBlock.count - 1] ?? 0) > 0
-    ) {
-      return { block: last, index: lastBlock.count };
-    }
+    if (this.#isAfterLast(key, prefix, lastBlock)) return { block: last, index: lastBlock.count };
     let low = 0;
     let high = last;
     while (low < high) {
       const middle = (low + high) >>> 1;
       const block = this.#blocks[middle];
       assert(block !== undefined);
-      if (this.#compare(key, block.handles[block.count - 1] ?? 0) > 0) low = middle + 1;
+      if (this.#isAfterLast(key, prefix, block)) low = middle + 1;
       else high = middle;
     }
-    return { block: low, index: this.#lowerBoundIn(low, key) };
+    return { block: low, index: this.#lowerBoundIn(low, key, prefix) };
   }
 
-  #lowerBoundIn(blockIndex: number, key: Uint8Array): number {
+  #isAfterLast(key: Uint8Array, prefix: number, block: Block): boolean {
+    return block.count > 0 && this.#order(key, prefix, block, block.count - 1) > 0;
+  }
+
+  #lowerBoundIn(blockIndex: number, key: Uint8Array, prefix: number): number {
     const block = this.#blocks[blockIndex];
     assert(block !== undefined);
     let low = 0;
     let high = block.count;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if (this.#compare(key, block.handles[middle] ?? 0) > 0) low = middle + 1;
+      if (this.#order(key, prefix, block, middle) > 0) low = middle + 1;
       else high = middle;
     }
     return low;
+  }
+
+  /** Compares a key with the one at a place of a block. */
+  #order(key: Uint8Array, prefix: number, block: Block, index: number): number {
+    const other = block.prefixes[index] ?? 0;
+    return prefix === other ? this.#compare(key, block.handles[index] ?? 0) : prefix - other;
   }
 
   #compare(key: Uint8Array, handle: number): number {
@@ -135,11 +143,13 @@ export class Overlay {
     return compareBytes(key, 0, key.length, bytes, start, start + this.#word(handle, 2));
   }
 
-  #insert(blockIndex: number, index: number, handle: number): void {
+  #insert(blockIndex: number, index: number, handle: number, prefix: number): void {
     const block = this.#blocks[blockIndex];
     assert(block !== undefined);
     block.handles.copyWithin(index + 1, index, block.count);
     block.handles[index] = handle;
+    block.prefixes.copyWithin(index + 1, index, block.count);
+    block.prefixes[index] = prefix;
     block.count++;
     this.#count++;
     this.shape++;
@@ -152,6 +162,7 @@ export class Overlay {
     const keep = isLast ? BLOCK_ENTRIES_MAX - 8 : BLOCK_ENTRIES_MAX / 2;
     const right = newBlock();
     right.handles.set(block.handles.subarray(keep, block.count));
+    right.prefixes.set(block.prefixes.subarray(keep, block.count));
     right.count = block.count - keep;
     block.count = keep;
     this.#blocks.splice(blockIndex + 1, 0, right);
@@ -327,5 +338,16 @@ function newArena(length: number): Arena {
 }
 
 function newBlock(): Block {
-  return { handles: new Uint32Array(BLOCK_ENTRIES_MAX), count: 0 };
+  return {
+    handles: new Uint32Array(BLOCK_ENTRIES_MAX),
+    prefixes: new Uint32Array(BLOCK_ENTRIES_MAX),
+    count: 0,
+  };
+}
+
+/** The first four bytes of a key, zeros past its end: orders keys wherever it differs. */
+function prefixOf(key: Uint8Array): number {
+  return (
+    (((key[0] ?? 0) << 24) | ((key[1] ?? 0) << 16) | ((key[2] ?? 0) << 8) | (key[3] ?? 0)) >>> 0
+  );
 }

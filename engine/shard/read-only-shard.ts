@@ -1,0 +1,76 @@
+/**
+ * A shard opened for reading only, as of the newest commit in its file: takes no lock and changes nothing, so it works beside a
+ * writer in another process, and on a read-only medium.
+ */
+import { recordEnd } from '../file/commit-record.js';
+import { readRun } from '../file/file-reader.js';
+import { type Recovered, recover } from '../file/recovery.js';
+import type { StorageFile } from '../file/storage.js';
+import { CACHE_BYTES_DEFAULT, NodeCache } from './node-cache.js';
+import { loadState, type OpenedState } from './opening.js';
+import type { ShardOptions, ShardWorld } from './shard.js';
+import { Snapshot } from './snapshot.js';
+import { perTree } from './state.js';
+import { TreeView } from './tree-view.js';
+
+/** Replayed changes have version 0: a reader sees all of them. */
+const REPLAYED = 0;
+
+export class ReadOnlyShard {
+  readonly path: string;
+  readonly recovered: Recovered;
+  /** The whole content. */
+  readonly snapshot: Snapshot;
+  /** Reads tree nodes, through a cache. */
+  readonly nodes: NodeCache;
+  readonly #file: StorageFile;
+
+  private constructor(
+    file: StorageFile,
+    recovered: Recovered,
+    opened: OpenedState,
+    cacheBytes: number,
+  ) {
+    const end = recordEnd(recovered.newest);
+    this.#file = file;
+    this.path = file.path;
+    this.recovered = recovered;
+    this.nodes = new NodeCache((ref) => readRun(file, ref, end), cacheBytes);
+    const { roots, counters, metadata, overlays } = opened;
+    const views = perTree(
+      (name) => new TreeView(this.nodes, roots[name], [overlays.overlays[name]], REPLAYED),
+    );
+    const readBody = (ref: Parameters<typeof readRun>[1]) => readRun(file, ref, end);
+    this.snapshot = new Snapshot({ views, roots, counters, metadata, readRun: readBody });
+  }
+
+  /** Throws what `recover` throws, and `NOT_FOUND`. */
+  static async open(
+    world: Pick<ShardWorld, 'storage'>,
+    path: string,
+    options: ShardOptions = {},
+  ): Promise<ReadOnlyShard> {
+    const file = await world.storage.open(path, 'read');
+    try {
+      const recovered = await recover(file, false);
+      const opened = await loadState(file, recovered);
+      return new ReadOnlyShard(file, recovered, opened, options.cacheBytes ?? CACHE_BYTES_DEFAULT);
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  }
+
+  /** The length of the file, with whatever stands behind the newest commit. */
+  size(): Promise<number> {
+    return this.#file.size();
+  }
+
+  async close(): Promise<void> {
+    await this.#file.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
