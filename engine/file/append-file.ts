@@ -238,15 +238,10 @@ export class AppendFile {
     });
   }
 
-  /**
-   * Gives a newly begun file its name and makes that durable. A link and not a rename, so that of two that are born at once one
-   * fails with `EXISTS` and none replaces the other.
-   */
+  /** Gives a newly begun file its name. REQUIRES: it has its first commit. Throws `EXISTS`. */
   async publish(path: string): Promise<void> {
     assert(this.#newest !== undefined, 'a file is published after its first commit');
-    await this.#storage.link(this.#file.path, path);
-    await this.#storage.remove(this.#file.path);
-    await this.#storage.syncDirectory(dirname(path));
+    await publishFile(this.#storage, this.#file.path, path);
   }
 
   /** Waits for commits under way and closes the file, which frees the lock. Safe to call again. */
@@ -345,6 +340,16 @@ export class AppendFile {
     this.#failure ??= error;
     return error;
   }
+}
+
+/**
+ * Gives a complete and synced file its name and makes that durable. A link and not a rename, so that of two that are born at
+ * once one fails with `EXISTS` and none replaces the other.
+ */
+export async function publishFile(storage: Storage, from: string, to: string): Promise<void> {
+  await storage.link(from, to);
+  await storage.remove(from);
+  await storage.syncDirectory(dirname(to));
 }
 
 /** Takes the writer's lock, and makes sure that the path still names the file that is locked. */

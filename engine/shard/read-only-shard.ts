@@ -5,6 +5,7 @@
 import { recordEnd } from '../file/commit-record.js';
 import { readRun } from '../file/file-reader.js';
 import { type Recovered, recover } from '../file/recovery.js';
+import type { Ref } from '../file/ref.js';
 import type { StorageFile } from '../file/storage.js';
 import { CACHE_BYTES_DEFAULT, NodeCache } from './node-cache.js';
 import { loadState, type OpenedState } from './opening.js';
@@ -23,7 +24,9 @@ export class ReadOnlyShard {
   readonly snapshot: Snapshot;
   /** Reads tree nodes, through a cache. */
   readonly nodes: NodeCache;
-  readonly #file: StorageFile;
+  /** For those that copy runs; whoever reads through it checks what it reads. */
+  readonly file: StorageFile;
+  readonly #end: number;
 
   private constructor(
     file: StorageFile,
@@ -32,7 +35,8 @@ export class ReadOnlyShard {
     cacheBytes: number,
   ) {
     const end = recordEnd(recovered.newest);
-    this.#file = file;
+    this.file = file;
+    this.#end = end;
     this.path = file.path;
     this.recovered = recovered;
     this.nodes = new NodeCache((ref) => readRun(file, ref, end), cacheBytes);
@@ -40,8 +44,13 @@ export class ReadOnlyShard {
     const views = perTree(
       (name) => new TreeView(this.nodes, roots[name], [overlays.overlays[name]], REPLAYED),
     );
-    const readBody = (ref: Parameters<typeof readRun>[1]) => readRun(file, ref, end);
-    this.snapshot = new Snapshot({ views, roots, counters, metadata, readRun: readBody });
+    this.snapshot = new Snapshot({
+      views,
+      roots,
+      counters,
+      metadata,
+      readRun: (ref) => this.read(ref),
+    });
   }
 
   /** Throws what `recover` throws, and `NOT_FOUND`. */
@@ -61,13 +70,18 @@ export class ReadOnlyShard {
     }
   }
 
+  /** Reads and checks the run of a ref. Throws `CHECKSUM` or `IO`. */
+  read(ref: Ref): Promise<Uint8Array> {
+    return readRun(this.file, ref, this.#end);
+  }
+
   /** The length of the file, with whatever stands behind the newest commit. */
   size(): Promise<number> {
-    return this.#file.size();
+    return this.file.size();
   }
 
   async close(): Promise<void> {
-    await this.#file.close();
+    await this.file.close();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
