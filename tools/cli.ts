@@ -1,0 +1,29 @@
+#!/usr/bin/env node
+/** The `divan` command: one subcommand for each file of this folder that registers one. */
+import { Command } from 'commander';
+import { registerBackup } from './backup.js';
+import { registerChanges } from './changes.js';
+import { registerCheck } from './check.js';
+import { registerDump } from './dump.js';
+import { registerGet } from './get.js';
+import { registerInfo } from './info.js';
+import { registerLoad } from './load.js';
+import { registerRecover } from './recover.js';
+import { registerSplit } from './split.js';
+
+const program = new Command('divan')
+  .description('work with Divan shard files')
+  .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'divan: ')) })
+  .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2));
+
+registerLoad(program);
+registerDump(program);
+registerGet(program);
+registerChanges(program);
+registerInfo(program);
+registerCheck(program);
+registerSplit(program);
+registerBackup(program);
+registerRecover(program);
+
+await program.parseAsync();
