@@ -25,6 +25,7 @@ const CACHE_BYTES = 128 * 1024 * 1024;
 const BATCHES_IN_FLIGHT = 3;
 /** A batch is sent early when its bodies have so many bytes. */
 const BATCH_BYTES_MAX = 4 * 1024 * 1024;
+const COPIES_CHUNK_BYTES = 256 * 1024;
 /** Bad lines beyond this are counted, not shown. */
 const BAD_LINES_SHOWN = 100;
 
@@ -109,6 +110,7 @@ class Loader {
   readonly #bytesTotal: number;
   readonly #scanner = new DocumentScanner();
   readonly #rows = new AllDocsRows();
+  readonly #bytes = new ByteCopies();
   readonly #startMs: number;
   #batch: Batch = { edits: [], lines: [], bytes: 0 };
   #inFlight: Promise<void>[] = [];
@@ -168,8 +170,8 @@ class Loader {
   }
 
   async #add(doc: ScannedDocument, line: number): Promise<void> {
-    const id = doc.id === undefined ? this.#uuid() : copy(doc.id);
-    const body = copy(doc.body);
+    const id = doc.id === undefined ? this.#uuid() : this.#bytes.copy(doc.id);
+    const body = this.#bytes.copy(doc.body);
     if (isLocal(id)) {
       await this.#local(id, body, doc.deleted);
       return;
@@ -237,8 +239,20 @@ class Loader {
   }
 }
 
-function copy(bytes: Uint8Array): Uint8Array {
-  return Uint8Array.prototype.slice.call(bytes);
+/** Copies of many small byte strings, put together so that each does not cost an allocation outside of the JavaScript heap. */
+class ByteCopies {
+  #chunk = new Uint8Array(0);
+  #used = 0;
+
+  copy(bytes: Uint8Array): Uint8Array {
+    if (this.#used + bytes.length > this.#chunk.length) {
+      this.#chunk = new Uint8Array(Math.max(COPIES_CHUNK_BYTES, bytes.length));
+      this.#used = 0;
+    }
+    this.#chunk.set(bytes, this.#used);
+    this.#used += bytes.length;
+    return this.#chunk.subarray(this.#used - bytes.length, this.#used);
+  }
 }
 
 function isLocal(id: Uint8Array): boolean {

@@ -20,3 +20,27 @@ export async function lookup(
     level--;
   }
 }
+
+/** Says that a value can't be told without reading the file. */
+export const NOT_CACHED = Symbol('not cached');
+
+/** As `lookup`, from nodes in memory alone, without a promise. */
+export function lookupCached(
+  source: NodeSource,
+  root: TreeRoot | undefined,
+  key: Uint8Array,
+): Uint8Array | undefined | typeof NOT_CACHED {
+  if (root === undefined) return undefined;
+  let { ref } = root;
+  for (let level = root.level; ; level--) {
+    const node = source.cached(ref, level);
+    if (node === undefined) return NOT_CACHED;
+    if (level > 0) {
+      ref = node.childRef(node.childIndex(key));
+      continue;
+    }
+    const index = node.lowerBound(key);
+    if (index === node.count || node.compareKey(index, key) !== 0) return undefined;
+    return node.value(index);
+  }
+}

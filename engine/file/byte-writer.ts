@@ -25,7 +25,7 @@ export function writeSeq(bytes: Uint8Array, at: number, seq: number): void {
 
 export class ByteWriter {
   /** Where what was written stands; replaced when it grows. */
-  bytes: Buffer = Buffer.allocUnsafeSlow(INITIAL_BYTES);
+  bytes: Uint8Array = new Uint8Array(INITIAL_BYTES);
   /** How many bytes were written. */
   length = 0;
 
@@ -86,11 +86,11 @@ export class ByteWriter {
 
   /** What was written, as bytes of the caller's own. */
   copy(): Uint8Array {
-    return Uint8Array.prototype.slice.call(this.bytes, 0, this.length);
+    return this.bytes.slice(0, this.length);
   }
 
   #grow(length: number): void {
-    const larger = Buffer.allocUnsafeSlow(Math.max(length, this.bytes.length * 2));
+    const larger = new Uint8Array(Math.max(length, this.bytes.length * 2));
     larger.set(this.bytes.subarray(0, this.length));
     this.bytes = larger;
   }

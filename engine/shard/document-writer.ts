@@ -4,6 +4,7 @@
  * A document without conflicts that a plain edit extends is changed by splicing bytes: no revision tree is decoded. All else
  * goes through `mergeEdit`.
  */
+import { NOT_CACHED } from '../btree/lookup.js';
 import { DivanError, isDivanError } from '../errors.js';
 import { ByteWriter } from '../file/byte-writer.js';
 import { checksum, REF_BYTES, type Ref, readRef, writeRef } from '../file/ref.js';
@@ -17,6 +18,7 @@ import {
   parentOf,
   type Revised,
   revise,
+  type Sizes,
   sizesOf,
 } from './edit.js';
 import { formatRange, hashOf, isInRange } from './hash.js';
@@ -55,7 +57,7 @@ export class EditBatch implements WriteRequest {
   readonly outcomes: EditOutcome[] = [];
   readonly #context: WriteContext;
   readonly #edits: readonly DocumentEdit[];
-  #prepared: Prepared[] = [];
+  readonly #prepared: Prepared[] = [];
 
   constructor(context: WriteContext, edits: readonly DocumentEdit[]) {
     this.#context = context;
@@ -66,7 +68,16 @@ export class EditBatch implements WriteRequest {
   }
 
   async prepare(): Promise<void> {
-    this.#prepared = await Promise.all(this.#edits.map((edit) => this.#prepareEdit(edit)));
+    const waiting: Promise<void>[] = [];
+    for (const edit of this.#edits) {
+      const prepared = newPrepared(edit, hashOf(edit.id, this.#context.metadata.hashRule));
+      this.#prepared.push(prepared);
+      const value = this.#context.view('byId').getCached(edit.id);
+      // The common edit makes a new document and needs nothing from the file: no promise then.
+      if (value === undefined && edit.body.length < LARGE_BODY_BYTES) continue;
+      waiting.push(this.#prepareEdit(prepared, value));
+    }
+    await Promise.all(waiting);
   }
 
   apply(): void {
@@ -80,20 +91,14 @@ export class EditBatch implements WriteRequest {
     }
   }
 
-  async #prepareEdit(edit: DocumentEdit): Promise<Prepared> {
-    const hash = hashOf(edit.id, this.#context.metadata.hashRule);
-    const prepared: Prepared = {
-      edit,
-      hash,
-      stored: undefined,
-      row: undefined,
-      largeBody: undefined,
-    };
-    const value = await this.#context.view('byId').get(edit.id);
+  async #prepareEdit(
+    prepared: Prepared,
+    cached: Uint8Array | undefined | typeof NOT_CACHED,
+  ): Promise<void> {
+    const { id, body } = prepared.edit;
+    const value = cached === NOT_CACHED ? await this.#context.view('byId').get(id) : cached;
     if (value !== undefined) await this.#prepareExisting(prepared, value);
-    if (edit.body.length >= LARGE_BODY_BYTES)
-      prepared.largeBody = await this.#writeLarge(edit.body);
-    return prepared;
+    if (body.length >= LARGE_BODY_BYTES) prepared.largeBody = await this.#writeLarge(body);
   }
 
   async #prepareExisting(prepared: Prepared, value: Uint8Array): Promise<void> {
@@ -158,12 +163,12 @@ export class EditBatch implements WriteRequest {
       existing === undefined ? [] : [{ revision: existing.leaf, deleted: existing.deleted }];
     const revised = revise(edit, parentOf(edit, leaves), row);
     const body = this.#placeBody(prepared);
-    const tree = documentBytes;
-    const sizes = sizesOf([{ ...revised, deleted: edit.deleted, body }]);
-    tree.clear();
-    writeDocumentHead(tree, { hash: prepared.hash, deleted: edit.deleted, ...sizes });
-    this.#writeSplicedPath(tree, revised.revision, edit.deleted, existing);
-    this.#change(prepared, edit.deleted, sizes, () => this.#writePlain(prepared, revised, body));
+    const sizes = sizesOf([{ body, attachments: revised.attachments }]);
+    documentBytes.clear();
+    writeDocumentHead(documentBytes, prepared.hash, edit.deleted, sizes);
+    this.#writeSplicedPath(documentBytes, revised.revision, edit.deleted, existing);
+    this.#count(prepared, edit.deleted, sizes);
+    this.#writePlain(prepared, revised, body);
     return { ok: true, rev: revised.revision, seq: this.#context.counters.updateSeq };
   }
 
@@ -215,15 +220,14 @@ export class EditBatch implements WriteRequest {
     const deleted = leaves[0]?.deleted ?? false;
     const sizes = sizesOf(leaves);
     documentBytes.clear();
-    writeDocumentHead(documentBytes, { hash: prepared.hash, deleted, ...sizes });
+    writeDocumentHead(documentBytes, prepared.hash, deleted, sizes);
     encodeTree(documentBytes, merged.tree);
     scratch.clear();
     writeLeaves(scratch, leaves);
-    this.#change(prepared, deleted, sizes, () => {
-      const oldSeq = stored?.seq ?? 0;
-      this.#context.builder.changes.document(oldSeq, edit.id, documentBytes.view(), scratch.view());
-      this.#context.overlays.document(oldSeq, edit.id, documentBytes.view(), scratch.view());
-    });
+    this.#count(prepared, deleted, sizes);
+    const oldSeq = stored?.seq ?? 0;
+    this.#context.builder.changes.document(oldSeq, edit.id, documentBytes.view(), scratch.view());
+    this.#context.overlays.document(oldSeq, edit.id, documentBytes.view(), scratch.view());
     return { ok: true, rev: merged.revision, seq: counters.updateSeq };
   }
 
@@ -243,13 +247,8 @@ export class EditBatch implements WriteRequest {
     return readRef(packedRef, 0);
   }
 
-  /** Counts a changed document and lets `write` record it. */
-  #change(
-    prepared: Prepared,
-    deleted: boolean,
-    sizes: { activeBytes: number; externalBytes: number },
-    write: () => void,
-  ): void {
+  /** Counts a changed document. */
+  #count(prepared: Prepared, deleted: boolean, sizes: Sizes): void {
     const { counters } = this.#context;
     const { stored } = prepared;
     if (stored?.deleted === true) counters.deletedDocs--;
@@ -259,8 +258,11 @@ export class EditBatch implements WriteRequest {
     counters.activeBytes += sizes.activeBytes - (stored?.activeBytes ?? 0);
     counters.externalBytes += sizes.externalBytes - (stored?.externalBytes ?? 0);
     counters.updateSeq++;
-    write();
   }
+}
+
+function newPrepared(edit: DocumentEdit, hash: number): Prepared {
+  return { edit, hash, stored: undefined, row: undefined, largeBody: undefined };
 }
 
 function editCost(idBytes: number, bodyBytes: number): number {

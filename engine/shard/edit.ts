@@ -189,8 +189,15 @@ function contentOf(tree: RevTree, row: Row | undefined, newLeaf: Leaf): Leaf[] {
   });
 }
 
-/** The bytes that leaves refer to: as they are stored, and with attachments decoded. */
-export function sizesOf(leaves: readonly Leaf[]): { activeBytes: number; externalBytes: number } {
+/** The bytes that leaves refer to. */
+export interface Sizes {
+  /** As they are stored. */
+  readonly activeBytes: number;
+  /** With attachments decoded. */
+  readonly externalBytes: number;
+}
+
+export function sizesOf(leaves: readonly Pick<Leaf, 'body' | 'attachments'>[]): Sizes {
   let activeBytes = 0;
   let externalBytes = 0;
   for (const { body, attachments } of leaves) {

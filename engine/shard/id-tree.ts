@@ -44,11 +44,16 @@ export const idShape: TreeShape = {
 };
 
 /** Appends all of a document before its revision tree, which the caller appends next. */
-export function writeDocumentHead(out: ByteWriter, head: Omit<DocumentValue, 'tree'>): void {
-  out.u32(head.hash);
-  out.u8(head.deleted ? DOCUMENT_DELETED : 0);
-  out.varint(head.activeBytes);
-  out.varint(head.externalBytes);
+export function writeDocumentHead(
+  out: ByteWriter,
+  hash: number,
+  deleted: boolean,
+  sizes: Pick<DocumentValue, 'activeBytes' | 'externalBytes'>,
+): void {
+  out.u32(hash);
+  out.u8(deleted ? DOCUMENT_DELETED : 0);
+  out.varint(sizes.activeBytes);
+  out.varint(sizes.externalBytes);
 }
 
 /** Reads a document that starts at `at`. The tree is a view. Throws `CORRUPT`. */

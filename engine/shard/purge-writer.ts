@@ -109,7 +109,7 @@ export class PurgeWrite implements WriteRequest {
     counters.externalBytes += sizes.externalBytes;
     counters.updateSeq++;
     documentBytes.clear();
-    writeDocumentHead(documentBytes, { hash: stored.hash, deleted, ...sizes });
+    writeDocumentHead(documentBytes, stored.hash, deleted, sizes);
     encodeTree(documentBytes, tree);
     scratch.clear();
     writeLeaves(scratch, leaves);

@@ -113,9 +113,10 @@ export function newRevision(content: RevisionContent): Revision {
   input.varint(attachments.length);
   if (attachments.length > 0) addAttachments(attachments);
   input.append(content.body);
-  const code = Buffer.allocUnsafeSlow(HEX_CODE_BYTES);
-  code[0] = 0;
-  code.write(hash('md5', input.view(), 'hex'), 1, 'hex');
+  // An array this small lives in the JavaScript heap, and a string of bytes is the cheapest form of the digest.
+  const code = new Uint8Array(HEX_CODE_BYTES);
+  const digest = hash('md5', input.view(), 'binary');
+  for (let at = 1; at < HEX_CODE_BYTES; at++) code[at] = digest.charCodeAt(at - 1);
   return { gen: (parent?.gen ?? 0) + 1, code };
 }
 

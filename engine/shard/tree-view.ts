@@ -2,7 +2,7 @@
  * One tree as a reader sees it: the flushed tree with the overlays laid over it, newest first, as of one version.
  */
 
-import { lookup } from '../btree/lookup.js';
+import { lookup, lookupCached, type NOT_CACHED } from '../btree/lookup.js';
 
 import { entries } from '../btree/range.js';
 import type { Entry, KeyRange, NodeSource, TreeRoot } from '../btree/tree.js';
@@ -41,6 +41,15 @@ export class TreeView {
       if (handle !== 0) return overlay.valueOf(handle);
     }
     return lookup(this.#source, this.#root, key);
+  }
+
+  /** As `get`, from memory alone; `NOT_CACHED` if that does not suffice. */
+  getCached(key: Uint8Array): Uint8Array | undefined | typeof NOT_CACHED {
+    for (const overlay of this.#overlays) {
+      const handle = overlay.find(key, this.#version);
+      if (handle !== 0) return overlay.valueOf(handle);
+    }
+    return lookupCached(this.#source, this.#root, key);
   }
 
   /** The entries of a range in key order, or against it with `reverse`. */
