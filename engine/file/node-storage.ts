@@ -142,12 +142,12 @@ class NodeFile implements StorageFile {
   #call<T>(what: string, call: (done: Answer<T>) => void): Promise<T> {
     return new Promise((resolve, reject) => {
       this.#assertOpen();
-      this.#calls++;
       call((error, value) => {
         if (--this.#calls === 0) this.#drained?.();
         if (error === null) resolve(value);
         else reject(mapped(what, this.path, errnoOf(error), error));
       });
+      this.#calls++;
     });
   }
 
@@ -180,7 +180,6 @@ function loadFsExt(): { flockSync(fd: number, flags: 'exnb'): void } {
   }
 }
 
-/** The names of files as directories see them. */
 export const nodeStorage: Storage = {
   async open(path, mode) {
     const open = (done: Answer<number>) => fs.open(path, FLAGS[mode], 0o644, done);
