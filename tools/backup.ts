@@ -5,6 +5,7 @@ import { DivanError } from '../engine/errors.js';
 import { publishFile } from '../engine/file/append-file.js';
 import { recordEnd } from '../engine/file/commit-record.js';
 import { readUpTo } from '../engine/file/file-reader.js';
+import { DATA_START } from '../engine/file/first-block.js';
 import type { StorageFile } from '../engine/file/storage.js';
 import { checkShard } from '../engine/shard/check.js';
 import { ReadOnlyShard } from '../engine/shard/read-only-shard.js';
@@ -58,11 +59,12 @@ async function copyCommitted(
   await using shard = await ReadOnlyShard.open(context, path);
   const end = recordEnd(shard.recovered.newest);
   const progress = new Progress(context.host, context.json);
-  for (let pos = 0; pos < end; pos += PIECE_BYTES) {
+  // The witnesses as they were before the newest commit was searched for: later ones may name later commits.
+  await writeAll(copy, shard.recovered.head, 0);
+  for (let pos: number = DATA_START; pos < end; pos += PIECE_BYTES) {
     assertNotAborted(context.signal);
     const bytes = await readUpTo(shard.file, pos, Math.min(PIECE_BYTES, end - pos));
-    for (let done = 0; done < bytes.length; )
-      done += await copy.write(bytes.subarray(done), pos + done);
+    await writeAll(copy, bytes, pos);
     progress.show({
       phase: 'copy',
       docsDone: 0,
@@ -74,6 +76,11 @@ async function copyCommitted(
   progress.stop();
   await copy.sync();
   return end;
+}
+
+async function writeAll(file: StorageFile, bytes: Uint8Array, pos: number): Promise<void> {
+  for (let done = 0; done < bytes.length; )
+    done += await file.write(bytes.subarray(done), pos + done);
 }
 
 async function verify(context: CommandContext, path: string): Promise<void> {

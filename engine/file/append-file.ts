@@ -12,6 +12,7 @@ import { DivanError } from '../errors.js';
 import { writeU32 } from './bytes.js';
 import {
   type CommitRecord,
+  decodeRecord,
   encodeRecord,
   RECORD_BYTES,
   type RecordKind,
@@ -68,6 +69,8 @@ export class AppendFile {
   #generation: number;
   #failure: unknown;
   #closed = false;
+  /** Writes that have not returned yet. */
+  readonly #outstanding = new Set<Promise<void>>();
   /** Settles when the commit that was asked for last is done; never rejects. */
   #commits: Promise<void> = Promise.resolve();
 
@@ -93,7 +96,11 @@ export class AppendFile {
     locked: boolean,
   ): Promise<AppendFile> {
     const file = await storage.open(path, 'create');
-    const appendFile = new AppendFile(storage, file, block, { count: -1, length: filePos(0) });
+    const appendFile = new AppendFile(storage, file, block, {
+      count: -1,
+      length: filePos(0),
+      generation: 0,
+    });
     try {
       if (locked) await lock(storage, file, path);
       await appendFile.write(encodeFirstBlock(block), filePos(0));
@@ -119,6 +126,8 @@ export class AppendFile {
       await lock(storage, file, path);
       const recovered = await recover(file, true);
       const loaded = await load(file, recovered);
+      // A crash may have come between the birth of the file and the sync of its name.
+      await storage.syncDirectory(dirname(path));
       const opened = new AppendFile(storage, file, recovered.block, recovered.witness);
       await opened.#beginGeneration(recovered.newest);
       return { file: opened, loaded };
@@ -181,6 +190,17 @@ export class AppendFile {
   /** Writes all of `bytes` into a reserved place. After an error the file is failed. */
   async write(bytes: Uint8Array, pos: FilePos): Promise<void> {
     this.assertWritable();
+    const done = this.#writeAll(bytes, pos);
+    const returned = done.catch(() => undefined);
+    this.#outstanding.add(returned);
+    try {
+      await done;
+    } finally {
+      this.#outstanding.delete(returned);
+    }
+  }
+
+  async #writeAll(bytes: Uint8Array, pos: FilePos): Promise<void> {
     try {
       for (let done = 0; done < bytes.length; ) {
         done += await this.#file.write(bytes.subarray(done), pos + done);
@@ -244,11 +264,15 @@ export class AppendFile {
     await publishFile(this.#storage, this.#file.path, path);
   }
 
-  /** Waits for commits under way and closes the file, which frees the lock. Safe to call again. */
+  /**
+   * Closes the file, which frees the lock, once commits under way and every write have returned: a write that came later
+   * could land on what another handle has put in its place. Safe to call again.
+   */
   async close(): Promise<void> {
     if (this.#closed) return;
     await this.#commits;
     this.#closed = true;
+    await Promise.all(this.#outstanding);
     await this.#file.close();
   }
 
@@ -313,7 +337,8 @@ export class AppendFile {
 
   /** Names the end of `commit` in the older slot. REQUIRES: it is durable (I8). Synced with what is written next. */
   async #writeWitness(commit: CommitRecord): Promise<void> {
-    this.#witness = { count: (this.#witness.count + 1) % 0x1_0000_0000, length: recordEnd(commit) };
+    const count = (this.#witness.count + 1) % 0x1_0000_0000;
+    this.#witness = { count, length: recordEnd(commit), generation: this.#generation };
     const { pos, bytes } = encodeWitness(this.block, this.#witness);
     await this.write(bytes, pos);
   }
@@ -322,6 +347,18 @@ export class AppendFile {
   async #beginGeneration(newest: CommitRecord): Promise<void> {
     const end = recordEnd(newest);
     const tail = await readUpTo(this.#file, newest.start, end - newest.start);
+    // What is written must be what was verified: the first reading may have come from pages that are gone since.
+    const record = decodeRecord(tail, newest.pos - newest.start, this.#mark, newest.pos);
+    if (
+      record?.crc !== newest.crc ||
+      checksum(tail.subarray(0, -RECORD_BYTES)) !== newest.contentCrc
+    ) {
+      const { path } = this;
+      throw new DivanError('CORRUPT', `${path}: the newest commit changed while it was read`, {
+        path,
+        pos: newest.pos,
+      });
+    }
     await this.write(tail, newest.start);
     await this.sync();
     try {

@@ -3,6 +3,7 @@
  * `append-file.ts` (writing) and `recovery.ts` (reading).
  */
 import { byteAt, readU32, readU48, writeU32, writeU48 } from './bytes.js';
+import { DATA_START } from './first-block.js';
 import { checksum, type FilePos, filePos, type Ref, readRef, writeRef } from './ref.js';
 
 export const RECORD_BYTES = 96;
@@ -111,6 +112,7 @@ export function decodeRecord(
 /** What holds of every record that a writer writes, so that no arithmetic on a forged one goes astray. */
 function isConsistent(record: CommitRecord): boolean {
   return (
+    record.start >= DATA_START &&
     record.start + record.changesLength <= record.pos &&
     record.durable <= record.start &&
     record.previousPos < record.start &&

@@ -7,15 +7,16 @@ import { checksum, type FilePos, filePos } from './ref.js';
 
 export const FORMAT_VERSION = 1;
 /** Commits start here: after the first block and both witnesses. */
-export const DATA_START = filePos(1536);
+export const DATA_START = filePos(12_288);
 export const FILE_ID_BYTES = 16;
 export const SALT_BYTES = 16;
 
 const BLOCK_BYTES = 512;
 const MAGIC = Buffer.from([0x89, 0x44, 0x49, 0x56, 0x41, 0x4e, 0x0d, 0x0a]);
 const CRC_AT = 508;
-const WITNESS_AT = [512, 1024] as const;
-const WITNESS_CRC_AT = 26;
+/** Far enough apart that no two of first block and witnesses share a sector of 4 KiB. */
+const WITNESS_AT = [4096, 8192] as const;
+const WITNESS_CRC_AT = 30;
 
 /** What the first block says. */
 export interface FirstBlock {
@@ -83,6 +84,8 @@ export interface Witness {
   readonly count: number;
   /** The end of a commit that was durable. */
   readonly length: FilePos;
+  /** The generation that wrote it. */
+  readonly generation: number;
 }
 
 /** The slot for a count, as its position and bytes. */
@@ -94,6 +97,7 @@ export function encodeWitness(
   writeU32(bytes, 0, witness.count);
   writeU48(bytes, 4, witness.length);
   bytes.set(block.fileId, 10);
+  writeU32(bytes, 26, witness.generation);
   writeU32(bytes, WITNESS_CRC_AT, checksum(bytes.subarray(0, WITNESS_CRC_AT)));
   return { pos: filePos(WITNESS_AT[witness.count % 2 === 0 ? 0 : 1]), bytes };
 }
@@ -102,6 +106,7 @@ export function encodeWitness(
 export function decodeWitness(bytes: Uint8Array, block: FirstBlock): Witness {
   let count = -1;
   let length = 0;
+  let generation = 0;
   for (const at of WITNESS_AT) {
     const slot = bytes.subarray(at, at + BLOCK_BYTES);
     const whole = readU32(slot, WITNESS_CRC_AT) === checksum(slot.subarray(0, WITNESS_CRC_AT));
@@ -109,6 +114,7 @@ export function decodeWitness(bytes: Uint8Array, block: FirstBlock): Witness {
       continue;
     count = Math.max(count, readU32(slot, 0));
     length = Math.max(length, readU48(slot, 4));
+    generation = Math.max(generation, readU32(slot, 26));
   }
-  return { count, length: filePos(length) };
+  return { count, length: filePos(length), generation };
 }

@@ -18,6 +18,8 @@ import type { StorageFile } from './storage.js';
 const SEARCH_BYTES = 1024 * 1024;
 
 export interface Recovered {
+  /** The bytes before the first commit, as they were read before the newest one was searched for. */
+  readonly head: Uint8Array;
   readonly block: FirstBlock;
   readonly witness: Witness;
   readonly newest: CommitRecord;
@@ -33,12 +35,13 @@ export async function recover(file: StorageFile, forWriting: boolean): Promise<R
   const head = await readUpTo(file, 0, DATA_START);
   const block = decodeFirstBlock(head, file.path, forWriting);
   const witness = decodeWitness(head, block);
-  const newest = await findNewest(file, block, await file.size());
+  const search = new Search(file, block, witness);
+  const newest = await search.newest(await file.size());
   if (newest === undefined) {
     throw new DivanError('NO_COMMIT', `${file.path} holds no valid commit`, { path: file.path });
   }
   if (recordEnd(newest) < witness.length) throw truncated(file.path, newest, witness);
-  return { block, witness, newest, replay: await recordsToReplay(file, block, newest) };
+  return { head, block, witness, newest, replay: await recordsToReplay(file, block, newest) };
 }
 
 function truncated(path: string, newest: CommitRecord, witness: Witness): DivanError {
@@ -50,69 +53,86 @@ function truncated(path: string, newest: CommitRecord, witness: Witness): DivanE
   );
 }
 
-/** Step 2: the newest commit that is whole and not stale. */
-async function findNewest(
-  file: StorageFile,
-  block: FirstBlock,
-  size: number,
-): Promise<CommitRecord | undefined> {
-  const mark = recordMark(block);
-  let end = size;
-  for (;;) {
-    const candidate = await findCandidate(file, mark, end);
-    if (candidate === undefined) return undefined;
-    if ((await isWhole(file, candidate)) && !(await isStale(file, mark, candidate)))
-      return candidate;
-    // Whatever lies inside the rejected commit can't be a commit of its own, but its record may be a forgery of
-    // rotten bytes, so only the record itself is passed over.
-    end = candidate.pos + RECORD_BYTES - 1;
-  }
-}
+/** Step 2: finds the newest commit that is whole and not stale. */
+class Search {
+  readonly #file: StorageFile;
+  readonly #mark: Buffer;
+  readonly #witness: Witness;
 
-/** The last valid record that ends at or before `end`. */
-async function findCandidate(
-  file: StorageFile,
-  mark: Buffer,
-  end: number,
-): Promise<CommitRecord | undefined> {
-  let upper = end;
-  while (upper - RECORD_BYTES >= DATA_START) {
-    const lower = Math.max(DATA_START, upper - SEARCH_BYTES);
-    const bytes = await readUpTo(file, lower, upper - lower);
-    for (
-      let at = bytes.lastIndexOf(mark, bytes.length - RECORD_BYTES);
-      at >= 0;
-      at = at === 0 ? -1 : bytes.lastIndexOf(mark, at - 1)
-    ) {
-      const record = decodeRecord(bytes, at, mark, lower + at);
+  constructor(file: StorageFile, block: FirstBlock, witness: Witness) {
+    this.#file = file;
+    this.#mark = recordMark(block);
+    this.#witness = witness;
+  }
+
+  /** Throws `CORRUPT` if a commit that a torn one vouches for is not whole. */
+  async newest(size: number): Promise<CommitRecord | undefined> {
+    let vouchedEnd = 0;
+    let end = size;
+    for (;;) {
+      const candidate = await this.#candidate(end);
+      if (candidate === undefined) return undefined;
+      if (!(await this.#isStale(candidate))) {
+        if (await this.#isWhole(candidate)) {
+          if (recordEnd(candidate) >= vouchedEnd) return candidate;
+          throw damaged(this.#file.path, vouchedEnd - RECORD_BYTES, 'a commit before a torn one');
+        }
+        // Its record was written after the sync of the commit before it (I2), which so must be there.
+        if (candidate.previousPos > 0) {
+          vouchedEnd = Math.max(vouchedEnd, candidate.previousPos + RECORD_BYTES);
+        }
+      }
+      // The rejected record may be a forgery of rotten bytes, so no more than it is passed over.
+      end = candidate.pos + RECORD_BYTES - 1;
+    }
+  }
+
+  /** The last valid record that ends at or before `end`. */
+  async #candidate(end: number): Promise<CommitRecord | undefined> {
+    let upper = end;
+    while (upper - RECORD_BYTES >= DATA_START) {
+      const lower = Math.max(DATA_START, upper - SEARCH_BYTES);
+      const bytes = await readUpTo(this.#file, lower, upper - lower);
+      const record = this.#lastRecordIn(bytes, lower);
+      if (record !== undefined || lower === DATA_START) return record;
+      // The next window overlaps this one, so that no record is cut in two by their border.
+      upper = lower + RECORD_BYTES - 1;
+    }
+    return undefined;
+  }
+
+  #lastRecordIn(bytes: Buffer, pos: number): CommitRecord | undefined {
+    for (let last = bytes.length - RECORD_BYTES; last >= 0; last--) {
+      last = bytes.lastIndexOf(this.#mark, last);
+      if (last < 0) return undefined;
+      const record = decodeRecord(bytes, last, this.#mark, pos + last);
       if (record !== undefined) return record;
     }
-    if (lower === DATA_START) return undefined;
-    // The next window overlaps this one, so that no record is cut in two by their border.
-    upper = lower + RECORD_BYTES - 1;
+    return undefined;
   }
-  return undefined;
-}
 
-async function isWhole(file: StorageFile, record: CommitRecord): Promise<boolean> {
-  return (await checksumOfRange(file, record.start, record.pos)) === record.contentCrc;
-}
+  async #isWhole(record: CommitRecord): Promise<boolean> {
+    return (await checksumOfRange(this.#file, record.start, record.pos)) === record.contentCrc;
+  }
 
-/**
- * True for a leftover of a torn tail that an earlier recovery cut off: that recovery then wrote an open record of a
- * higher generation exactly where the record before it ends (I7).
- */
-async function isStale(file: StorageFile, mark: Buffer, record: CommitRecord): Promise<boolean> {
-  if (record.previousPos === 0) return false;
-  const pos = record.previousPos + RECORD_BYTES;
-  const rival = decodeRecord(await readUpTo(file, pos, RECORD_BYTES), 0, mark, pos);
-  return (
-    rival !== undefined &&
-    rival.kind === 'open' &&
-    rival.generation > record.generation &&
-    rival.previousPos === record.previousPos &&
-    rival.previousCrc === record.previousCrc
-  );
+  /**
+   * True for a leftover of a torn tail that an earlier recovery cut off: that recovery then wrote a witness of a higher
+   * generation, and an open record exactly where the record before ends (I7).
+   */
+  async #isStale(record: CommitRecord): Promise<boolean> {
+    const { length, generation } = this.#witness;
+    if (record.pos >= length && record.generation < generation) return true;
+    if (record.previousPos === 0) return false;
+    const pos = record.previousPos + RECORD_BYTES;
+    const rival = decodeRecord(await readUpTo(this.#file, pos, RECORD_BYTES), 0, this.#mark, pos);
+    return (
+      rival !== undefined &&
+      rival.kind === 'open' &&
+      rival.generation > record.generation &&
+      rival.previousPos === record.previousPos &&
+      rival.previousCrc === record.previousCrc
+    );
+  }
 }
 
 /** Step 3: the records from the newest one's `replay_from` on, checked against those that name them. */

@@ -4,6 +4,7 @@
  * A document without conflicts that a plain edit extends is changed by splicing bytes: no revision tree is decoded. All else
  * goes through `mergeEdit`.
  */
+import assert from 'node:assert';
 import { NOT_CACHED } from '../btree/lookup.js';
 import { DivanError, isDivanError } from '../errors.js';
 import { ByteWriter } from '../file/byte-writer.js';
@@ -30,6 +31,8 @@ import type { WriteContext } from './write-context.js';
 
 /** Bodies from this size on are written before their commit instead of inside it. */
 const LARGE_BODY_BYTES = 1024 * 1024;
+/** What by-id and by-seq hold of one document: a bound for nodes and change lists. */
+const VALUE_BYTES_MAX = 16 * 1024 * 1024;
 /** What an edit takes of a commit besides its id and body. */
 const EDIT_OVERHEAD_BYTES = 128;
 const EMPTY_BODY_LENGTH = 2;
@@ -224,6 +227,9 @@ export class EditBatch implements WriteRequest {
     encodeTree(documentBytes, merged.tree);
     scratch.clear();
     writeLeaves(scratch, leaves);
+    if (documentBytes.length > VALUE_BYTES_MAX || scratch.length > VALUE_BYTES_MAX) {
+      throw new DivanError('LIMIT', 'a document has too many revisions or attachments');
+    }
     this.#count(prepared, deleted, sizes);
     const oldSeq = stored?.seq ?? 0;
     this.#context.builder.changes.document(oldSeq, edit.id, documentBytes.view(), scratch.view());
@@ -240,8 +246,11 @@ export class EditBatch implements WriteRequest {
       writeRef(packedRef, 0, largeBody);
       return largeBody;
     }
-    // Attachments that the edit brings were written before the commit.
-    if (edit.attachments !== undefined) builder.foreign = true;
+    for (const { stored } of edit.attachments?.values() ?? []) {
+      if (stored === undefined) continue;
+      assert(this.#context.storedHere.has(stored.refs), 'attachments are stored by the same shard');
+      builder.foreign = true;
+    }
     if (edit.body.length <= EMPTY_BODY_LENGTH) packedRef.fill(0);
     else builder.appendBody(edit.body, packedRef, 0);
     return readRef(packedRef, 0);

@@ -3,6 +3,7 @@
  */
 import assert from 'node:assert';
 import type { AppendFile, CommitInput } from '../file/append-file.js';
+import type { Ref } from '../file/ref.js';
 import { CommitBuilder } from './commit-builder.js';
 import type { NodeCache } from './node-cache.js';
 import type { OpenedState } from './opening.js';
@@ -26,6 +27,7 @@ export class LiveState implements WriteContext {
   readonly file: AppendFile;
   readonly counters: MutableCounters;
   readonly touched = new Set<number>();
+  readonly storedHere = new WeakSet<readonly Ref[]>();
   metadata: Metadata;
   roots: Roots;
   /** The overlays that take changes now. */

@@ -2,6 +2,7 @@
  * A shard opened for reading only, as of the newest commit in its file: takes no lock and changes nothing, so it works beside a
  * writer in another process, and on a read-only medium.
  */
+import { isDivanError } from '../errors.js';
 import { recordEnd } from '../file/commit-record.js';
 import { readRun } from '../file/file-reader.js';
 import { type Recovered, recover } from '../file/recovery.js';
@@ -60,14 +61,22 @@ export class ReadOnlyShard {
     options: ShardOptions = {},
   ): Promise<ReadOnlyShard> {
     const file = await world.storage.open(path, 'read');
+    const cacheBytes = options.cacheBytes ?? CACHE_BYTES_DEFAULT;
     try {
-      const recovered = await recover(file, false);
-      const opened = await loadState(file, recovered);
-      return new ReadOnlyShard(file, recovered, opened, options.cacheBytes ?? CACHE_BYTES_DEFAULT);
+      return await ReadOnlyShard.#read(file, cacheBytes).catch((error: unknown) => {
+        // A writer that was just opened may have cut off a torn tail while it was being read: look once more.
+        if (!isDivanError(error) || error.code === 'IO') throw error;
+        return ReadOnlyShard.#read(file, cacheBytes);
+      });
     } catch (error) {
       await file.close();
       throw error;
     }
+  }
+
+  static async #read(file: StorageFile, cacheBytes: number): Promise<ReadOnlyShard> {
+    const recovered = await recover(file, false);
+    return new ReadOnlyShard(file, recovered, await loadState(file, recovered), cacheBytes);
   }
 
   /** Reads and checks the run of a ref. Throws `CHECKSUM` or `IO`. */

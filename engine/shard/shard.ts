@@ -184,6 +184,7 @@ export class Shard implements CommitTarget {
       await this.file.write(piece, pos);
       refs.push({ pos, length: piece.length, crc: checksum(piece), codec: 0 });
     }
+    this.#context.storedHere.add(refs);
     return { digest: md5.digest(), length, encoding: undefined, decodedLength: length, refs };
   }
 

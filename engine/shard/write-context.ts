@@ -2,6 +2,7 @@
  * What a write request works on: the latest state of a shard, commits under way included, and the commit being laid out.
  */
 import type { AppendFile } from '../file/append-file.js';
+import type { Ref } from '../file/ref.js';
 import type { CommitBuilder } from './commit-builder.js';
 import type { OverlaySet } from './overlay-set.js';
 import type { Counters, Metadata, TreeName } from './state.js';
@@ -23,4 +24,6 @@ export interface WriteContext {
   metadata: Metadata;
   /** The hashes of the ids that this commit has changed: what was read of them before is stale. */
   readonly touched: Set<number>;
+  /** The refs of attachments that were stored through this handle: others may name bytes that were cut off since. */
+  readonly storedHere: WeakSet<readonly Ref[]>;
 }

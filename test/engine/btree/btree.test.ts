@@ -257,7 +257,7 @@ t.test('every byte of every node changed: a clear error or a right answer', asyn
   const nodes = new MemoryNodes();
   const builder = new BulkBuilder(nodes, SHAPE, 100);
   const model: Model = new Map();
-  for (let index = 0; index < 60; index++) model.set(String(index).padStart(3, '0'), `v${index}`);
+  for (let index = 0; index < 120; index++) model.set(String(index).padStart(3, '0'), `v${index}`);
   for (const [key, value] of sorted(model)) builder.add(bytes(key), bytes(value));
   const root = builder.finish();
   let refused = 0;
