@@ -1,7 +1,7 @@
 /**
  * The overlay of one tree: the changes since the last flush, in memory, sorted like the tree (FORMAT.md section 1).
  *
- * A sorted map from key bytes to value bytes with versions. Entries are packed into arenas of 1 MiB, without an object
+ * A sorted map from key bytes to value bytes with versions. Entries are packed into arenas of up to 1 MiB, without an object
  * for each; a key's versions are a chain from the newest to the oldest. Nothing is ever changed in place, so a reader
  * with a version sees an unchanging map while a writer adds newer ones. One writer; readers between its calls.
  *
@@ -13,6 +13,7 @@ import { compareBytes } from '../file/bytes.js';
 
 const ARENA_BITS = 20;
 const ARENA_BYTES = 2 ** ARENA_BITS;
+const FIRST_ARENA_BYTES = 4096;
 const ARENAS_MAX = 2 ** (32 - ARENA_BITS);
 const OFFSET_MASK = ARENA_BYTES - 1;
 const HEADER_BYTES = 16;
@@ -32,7 +33,7 @@ interface Block {
 }
 
 export class Overlay {
-  readonly #arenas: Arena[] = [newArena(ARENA_BYTES)];
+  readonly #arenas: Arena[] = [newArena(FIRST_ARENA_BYTES)];
   /** Where the next entry goes in the last arena. Starts past 0, so that no handle is 0. */
   #top = HEADER_BYTES;
   readonly #blocks: Block[] = [newBlock()];
@@ -188,7 +189,7 @@ export class Overlay {
   #allocate(length: number): number {
     if (this.#top + length > this.#lastArenaBytes()) {
       assert(this.#arenas.length < ARENAS_MAX, 'an overlay holds at most 4 GiB');
-      this.#arenas.push(newArena(Math.max(ARENA_BYTES, length + HEADER_BYTES)));
+      this.#arenas.push(newArena(Math.max(this.#nextArenaBytes(), length + HEADER_BYTES)));
       this.#top = 0;
     }
     const handle = (this.#arenas.length - 1) * ARENA_BYTES + this.#top;
@@ -196,6 +197,11 @@ export class Overlay {
     // Offsets have 20 bits: nothing can begin beyond them in an oversized arena.
     if (this.#top > OFFSET_MASK) this.#top = Number.MAX_SAFE_INTEGER;
     return handle;
+  }
+
+  /** Arenas begin small: most overlays of most shards hold little. */
+  #nextArenaBytes(): number {
+    return Math.min(ARENA_BYTES, FIRST_ARENA_BYTES * 8 ** this.#arenas.length);
   }
 
   #lastArenaBytes(): number {

@@ -152,12 +152,19 @@ export class SimulatedDisk implements Storage {
   /** Which sync, counted from 0 over all files, rejects. */
   failSync = -1;
   #syncs = 0;
+  /** How many turns of the event loop a sync takes. */
+  syncTurns = 3;
   /** After so many operations the power is off. */
   haltAfter = Number.POSITIVE_INFINITY;
 
   record(op: Op): void {
     if (this.ops.length >= this.haltAfter) throw new PowerOff('the power is off');
     this.ops.push(op);
+  }
+
+  /** The next sync of any file rejects. */
+  failNextSync(): void {
+    this.failSync = this.#syncs;
   }
 
   /** Puts a label into the record: what the world outside was told. */
@@ -184,7 +191,7 @@ export class SimulatedDisk implements Storage {
 
   async sync(id: number): Promise<void> {
     const from = this.ops.length;
-    await turns();
+    await this.#turns();
     if (this.#syncs++ === this.failSync) {
       // The pages are clean now: no later sync writes them, unless they are written again.
       for (const op of this.ops.slice(0, from)) {
@@ -252,7 +259,7 @@ export class SimulatedDisk implements Storage {
 
   async syncDirectory(path: string): Promise<void> {
     const from = this.ops.length;
-    await turns();
+    await this.#turns();
     this.record({ kind: 'syncDirectory', path, from });
   }
 
@@ -271,6 +278,13 @@ export class SimulatedDisk implements Storage {
     return new CrashBuilder(this.ops.slice(0, at), random, base).build();
   }
 
+  /** Syncs take a while: what is not awaited happens before they return. */
+  async #turns(): Promise<void> {
+    for (let turn = 0; turn < this.syncTurns; turn++) {
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
+
   #newInode(): Inode {
     const inode: Inode = {
       id: this.#inodes.length,
@@ -285,11 +299,6 @@ export class SimulatedDisk implements Storage {
 
 function missing(path: string): never {
   throw new DivanError('NOT_FOUND', `there is no ${path}`);
-}
-
-/** Syncs take a while: what is not awaited happens before they return. */
-async function turns(): Promise<void> {
-  for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
 }
 
 /** Builds one state from a prefix of the record. */
@@ -307,6 +316,7 @@ class CrashBuilder {
 
   build(): CrashState {
     const disk = new SimulatedDisk();
+    disk.syncTurns = 0;
     let fingerprint = '';
     for (const [path, id] of [...this.#namesAfter()].sort(([a], [b]) => (a < b ? -1 : 1))) {
       const content = this.#contentAfter(path, id);
@@ -327,7 +337,8 @@ class CrashBuilder {
     for (const [index, op] of this.#ops.entries()) {
       if (op.kind !== 'name' && op.kind !== 'unname' && op.kind !== 'rename') continue;
       if (index >= synced && this.#chance(0.5)) {
-        this.#classes.add(op.kind === 'rename' ? 'lost-rename' : 'lost-name');
+        const isSecondName = op.kind === 'name' && [...names.values()].includes(op.inode);
+        this.#classes.add(op.kind === 'rename' || isSecondName ? 'lost-rename' : 'lost-name');
         continue;
       }
       applyName(names, op);
