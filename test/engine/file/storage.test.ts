@@ -235,8 +235,8 @@ t.test('the file system', (t) => testStorage(t, async (t) => [nodeStorage, tempo
 t.test('memory', (t) =>
   testStorage(t, async () => {
     const storage = new MemoryStorage();
-    await storage.makeDirectory('/root');
-    return [storage, '/root'];
+    await storage.makeDirectory('/data');
+    return [storage, '/data'];
   }),
 );
 

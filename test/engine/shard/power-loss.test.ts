@@ -101,7 +101,7 @@ const BUGS: readonly PlantedBug[] = [
     replace: 'replayFrom: start',
   },
   {
-    name: 'nodes of a flush not synced before its commit',
+    name: 'foreign bytes not synced before the commit that names them',
     file: 'file/append-file.js',
     find: 'if (input.foreign)\n            await this.sync();',
     replace: '',
