@@ -8,12 +8,12 @@ import { join } from 'node:path';
 import t from 'tap';
 import {
   CODE_COLUMNS_MAX,
-  COMMENT_COLUMNS_MAX,
   FILE_LINES_MAX,
   FUNCTION_LINES_MAX,
   machinePaths,
   parse,
   RULES,
+  TEXT_COLUMNS_MAX,
 } from './support/tidy-rules.js';
 
 type RuleName = keyof typeof RULES;
@@ -75,8 +75,9 @@ const BAD: Record<RuleName, readonly Sample[]> = {
   ],
   sizes: [
     ['tools/a.ts', 'a();\n'.repeat(FILE_LINES_MAX + 1)],
-    ['tools/a.ts', `const a = '${'x'.repeat(CODE_COLUMNS_MAX)}';`],
-    ['tools/a.ts', `// ${'x'.repeat(COMMENT_COLUMNS_MAX)}`],
+    ['tools/a.ts', `const a = ${'x'.repeat(CODE_COLUMNS_MAX)};`],
+    ['tools/a.ts', `const a = '${'x'.repeat(TEXT_COLUMNS_MAX)}';`],
+    ['tools/a.ts', `// ${'x'.repeat(TEXT_COLUMNS_MAX)}`],
     ['tools/a.ts', `function a() {\n${'  b();\n'.repeat(FUNCTION_LINES_MAX)}}`],
     ['tools/a.ts', `const a = () => {\n${'  b();\n'.repeat(FUNCTION_LINES_MAX)}};`],
     ['tools/a.ts', `class A {\n  a() {\n${'  b();\n'.repeat(FUNCTION_LINES_MAX)}}\n}`],
@@ -102,7 +103,7 @@ const GOOD: Record<RuleName, readonly Sample[]> = {
     ['engine/rewrite/a.ts', "import { b } from '../file/b.js'; import c from 'piscina';"],
     ['tools/a.ts', "import { b } from '../engine/shard/b.js'; import c from '../server/c.js';"],
     ['bench/a.ts', "import { b } from '../fixtures/b.js';"],
-    ['test/engine/a.test.ts', "import { b } from '../../engine/b.js';"],
+    ['test/engine/a.test.ts', "import { b } from '../../engine/index.js';"],
   ],
   storageSeam: [
     ['engine/file/node-storage.ts', "import fs from 'node:fs';"],
@@ -115,6 +116,7 @@ const GOOD: Record<RuleName, readonly Sample[]> = {
   ],
   hostSeam: [
     ['engine/file/node-host.ts', 'performance.now();'],
+    ['engine/rewrite/worker.ts', 'performance.now();'],
     ['engine/shard/a.ts', 'host.setTimeout(1); // Date.now()'],
     ['engine/shard/a.ts', "import { hash } from 'node:crypto'; const a = { Date: 'Date' };"],
     ['tools/a.ts', 'Date.now();'],
