@@ -2,7 +2,7 @@
 import { stat } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { DivanError, isDivanError } from '../engine/errors.js';
-import { DocumentScanner, type ScannedDocument } from '../engine/shard/document.js';
+import { DocumentScanner, isLocalId, type ScannedDocument } from '../engine/shard/document.js';
 import type { EditOutcome } from '../engine/shard/document-writer.js';
 import type { DocumentEdit, EditedAttachment } from '../engine/shard/edit.js';
 import { FULL_RANGE, parseRange } from '../engine/shard/hash.js';
@@ -172,8 +172,8 @@ class Loader {
   async #add(doc: ScannedDocument, line: number): Promise<void> {
     const id = doc.id === undefined ? this.#uuid() : this.#bytes.copy(doc.id);
     const body = this.#bytes.copy(doc.body);
-    if (isLocal(id)) {
-      await this.#local(id, body, doc.deleted);
+    if (isLocalId(id)) {
+      await this.#local(id, body, doc);
       return;
     }
     const path = doc.path ?? (doc.rev === undefined ? undefined : [doc.rev]);
@@ -196,9 +196,14 @@ class Loader {
     return attachments;
   }
 
-  async #local(id: Uint8Array, body: Uint8Array, deleted: boolean): Promise<void> {
+  async #local(id: Uint8Array, body: Uint8Array, doc: ScannedDocument): Promise<void> {
     const key = id.subarray(LOCAL_PREFIX.length);
-    await this.#shard.putLocal({ id: key, body: deleted ? undefined : body, revision: 'any' });
+    await this.#shard.putLocal({
+      id: key,
+      body: doc.deleted ? undefined : body,
+      revision: 'any',
+      newRevision: doc.localRevision,
+    });
     this.docs++;
   }
 
@@ -253,8 +258,4 @@ class ByteCopies {
     this.#used += bytes.length;
     return this.#chunk.subarray(this.#used - bytes.length, this.#used);
   }
-}
-
-function isLocal(id: Uint8Array): boolean {
-  return id[0] === 0x5f && Buffer.from(id).toString().startsWith(LOCAL_PREFIX);
 }

@@ -4,6 +4,8 @@
 import { checkTree, type TreeStatistics } from '../btree/check.js';
 import { isDivanError } from '../errors.js';
 import { SEQ_BYTES } from '../file/byte-writer.js';
+import { checksumError, SteadyReader } from '../file/file-reader.js';
+import { checksum, type Ref } from '../file/ref.js';
 import { checkId } from './document.js';
 import { sizesOf } from './edit.js';
 import { TREE_SHAPES } from './flush.js';
@@ -13,7 +15,7 @@ import { JsonScanner } from './json-text.js';
 import type { ReadOnlyShard } from './read-only-shard.js';
 import { decodeTree, leavesOf } from './rev-tree.js';
 import { revisionKey } from './revision.js';
-import { type Leaf, readRow, seqKey } from './seq-tree.js';
+import { type Leaf, seqKey } from './seq-tree.js';
 import type { Change, Document, Snapshot } from './snapshot.js';
 import { type PerTree, perTree, TREE_NAMES, type TreeName } from './state.js';
 
@@ -35,7 +37,7 @@ export async function checkShard(
   shard: ReadOnlyShard,
   progress: (docs: number) => void = () => undefined,
 ): Promise<CheckResult> {
-  const check = new ShardCheck(shard.snapshot, progress);
+  const check = new ShardCheck(shard, progress);
   const trees: { [name in TreeName]: TreeStatistics } = perTree(() => ({
     nodes: 0,
     bytes: 0,
@@ -58,14 +60,19 @@ class ShardCheck {
   bodies = 0;
   readonly #snapshot: Snapshot;
   readonly #progress: (docs: number) => void;
+  readonly #path: string;
+  /** Bodies are checked in the order of updates, which is nearly the order in which they stand. */
+  readonly #bodies: SteadyReader;
   readonly #json = new JsonScanner();
   #live = 0;
   #deleted = 0;
   #active = 0;
   #external = 0;
 
-  constructor(snapshot: Snapshot, progress: (docs: number) => void) {
-    this.#snapshot = snapshot;
+  constructor(shard: ReadOnlyShard, progress: (docs: number) => void) {
+    this.#snapshot = shard.snapshot;
+    this.#path = shard.path;
+    this.#bodies = new SteadyReader(shard.file);
     this.#progress = progress;
   }
 
@@ -132,7 +139,8 @@ class ShardCheck {
 
   async #leaf(id: string, leaf: Leaf): Promise<void> {
     await this.#guard(`a body of ${id}`, async () => {
-      const body = await this.#snapshot.body(leaf);
+      if (leaf.body.length === 0) return;
+      const body = await this.#read(leaf.body);
       if (!isCanonical(this.#json, body)) {
         this.problem(`a body of ${id} is not the canonical JSON of an object`, leaf.body.pos);
       }
@@ -157,7 +165,7 @@ class ShardCheck {
         else this.#live++;
         this.#active += stored.activeBytes;
         this.#external += stored.externalBytes;
-        const row = await rowAt(this.#snapshot, stored.seq);
+        const row = await this.#snapshot.row(stored.seq);
         if (row === undefined) this.problem(`by-seq does not have the row ${stored.seq} of ${id}`);
       });
     }
@@ -202,6 +210,12 @@ class ShardCheck {
     if (counted !== stated) this.problem(`there are ${counted} ${what}, but ${stated} are stated`);
   }
 
+  async #read(ref: Ref): Promise<Uint8Array> {
+    const body = await this.#bodies.read(ref.pos, ref.length);
+    if (body.length === ref.length && checksum(body) === ref.crc) return body;
+    throw checksumError(this.#path, ref, 'does not have its checksum');
+  }
+
   /** Turns damage met while looking at something into a problem. */
   async #guard(what: string, look: () => Promise<void>): Promise<void> {
     try {
@@ -220,16 +234,6 @@ function isCanonical(json: JsonScanner, body: Uint8Array): boolean {
   json.value(0);
   json.expectEnd();
   return json.length === body.length;
-}
-
-async function rowAt(
-  snapshot: Snapshot,
-  seq: number,
-): Promise<ReturnType<typeof readRow> | undefined> {
-  for await (const { value } of snapshot.entries('bySeq', { gte: seqKey(seq), lte: seqKey(seq) })) {
-    return readRow(value);
-  }
-  return undefined;
 }
 
 async function firstEntry(snapshot: Snapshot, key: Uint8Array): Promise<string | undefined> {

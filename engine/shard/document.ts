@@ -41,6 +41,8 @@ export interface ScannedDocument {
   /** UTF-8; undefined if the document has none. */
   readonly id: Uint8Array | undefined;
   readonly rev: Revision | undefined;
+  /** The `N` of the `_rev` `0-N` of a local doc. */
+  readonly localRevision: number | undefined;
   readonly deleted: boolean;
   /** The revision and its ancestors, newest first, from `_revisions`. */
   readonly path: readonly Revision[] | undefined;
@@ -130,11 +132,19 @@ export class DocumentScanner {
     if (deleted !== undefined && typeof deleted !== 'boolean')
       throw invalid('_deleted must be true or false');
     return {
-      rev: rev === undefined ? undefined : parseRev(rev),
+      ...this.#readRev(rev),
       deleted: deleted ?? false,
       path: revisions === undefined ? undefined : readRevisions(revisions),
       attachments: attachments === undefined ? undefined : readAttachments(attachments),
     };
+  }
+
+  #readRev(rev: string | undefined): Pick<ScannedDocument, 'rev' | 'localRevision'> {
+    if (rev === undefined) return { rev, localRevision: undefined };
+    if (this.#id === undefined || !isLocalId(this.#id))
+      return { rev: parseRev(rev), localRevision: undefined };
+    if (!/^0-[0-9]{1,15}$/.test(rev)) throw invalid('the _rev of a local doc looks like 0-1');
+    return { rev: undefined, localRevision: Number(rev.slice(2)) };
   }
 
   #parsed(name: string): unknown {
@@ -143,7 +153,13 @@ export class DocumentScanner {
   }
 }
 
-const PLAIN = { rev: undefined, deleted: false, path: undefined, attachments: undefined } as const;
+const PLAIN = {
+  rev: undefined,
+  localRevision: undefined,
+  deleted: false,
+  path: undefined,
+  attachments: undefined,
+} as const;
 
 function invalid(reason: string): DivanError {
   return new DivanError('INVALID_DOCUMENT', reason);
@@ -158,6 +174,11 @@ function scanId(text: Uint8Array): Uint8Array {
     : Buffer.from(String(JSON.parse(Buffer.from(text).toString())));
   checkId(id);
   return id;
+}
+
+/** True for the id of a local doc. */
+export function isLocalId(id: Uint8Array): boolean {
+  return byteAt(id, 0) === UNDERSCORE && Buffer.from(id).toString().startsWith(LOCAL_PREFIX);
 }
 
 /** Refuses ids that no document may have. Throws `INVALID_DOCUMENT` or `LIMIT`. */

@@ -12,6 +12,8 @@ export interface LocalEdit {
   readonly body: Uint8Array | undefined;
   /** The `N` of the `0-N` that the writer knows; undefined for none. With `any` whatever is there is replaced. */
   readonly revision: number | undefined | 'any';
+  /** The `N` to store, as when a dump is loaded; without it one more than before. */
+  readonly newRevision?: number | undefined;
 }
 
 const scratch = new ByteWriter();
@@ -41,7 +43,7 @@ export class LocalWrite implements WriteRequest {
 
   apply(): void {
     const { overlays, builder, counters } = this.#context;
-    const { id, body, revision } = this.#edit;
+    const { id, body, revision, newRevision } = this.#edit;
     const { local } = overlays.overlays;
     const handle = local.find(id, Number.MAX_SAFE_INTEGER);
     const value = handle === 0 ? undefined : local.valueOf(handle);
@@ -50,7 +52,7 @@ export class LocalWrite implements WriteRequest {
     if (revision !== 'any' && revision !== known) {
       throw new DivanError('CONFLICT', 'Document update conflict.', { id: idText(id) });
     }
-    this.revision = body === undefined ? 0 : (known ?? 0) + 1;
+    this.revision = body === undefined ? 0 : (newRevision ?? (known ?? 0) + 1);
     scratch.clear();
     writeLocalDoc(scratch, {
       seq: ++counters.localSeq,

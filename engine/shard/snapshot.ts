@@ -96,6 +96,12 @@ export class Snapshot {
     }
   }
 
+  /** The row of an update seq, undefined if no document's latest update has it. */
+  async row(seq: number): Promise<Row | undefined> {
+    const value = await this.#views.bySeq.get(seqKey(seq));
+    return value === undefined ? undefined : readRow(value);
+  }
+
   /** The body of a leaf as JSON text. */
   async body(leaf: { readonly body: Ref }): Promise<Uint8Array> {
     return leaf.body.length === 0 ? EMPTY_BODY : this.#readRun(leaf.body);

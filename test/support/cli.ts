@@ -1,0 +1,59 @@
+/** Runs the `divan` command as a real process. */
+import { spawn, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Test } from 'tap';
+
+export const CLI = join(dirname(fileURLToPath(import.meta.url)), '..', '..', 'tools', 'cli.js');
+const OUTPUT_BYTES_MAX = 1024 * 1024 * 1024;
+
+export interface CliResult {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs a command to its end. */
+export function divan(...args: readonly string[]): CliResult {
+  return run(process.execPath, [CLI, ...args]);
+}
+
+export function run(command: string, args: readonly string[], input?: string): CliResult {
+  const options = { encoding: 'utf8', maxBuffer: OUTPUT_BYTES_MAX, input } as const;
+  const { status, stdout, stderr } = spawnSync(command, args, options);
+  return { code: status, stdout, stderr };
+}
+
+/** Runs a command that is expected to work, and returns what it prints. */
+export function divanOk(t: Test, ...args: readonly string[]): string {
+  const { code, stdout, stderr } = divan(...args);
+  if (code !== 0) t.fail(`divan ${args.join(' ')} ended with ${code}: ${stderr}`);
+  return stdout;
+}
+
+/** Starts a command. The caller ends it. */
+export function divanStart(...args: readonly string[]) {
+  return spawn(process.execPath, [CLI, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+}
+
+/** A directory that is gone after the test. */
+export function temporaryDirectory(t: Test): string {
+  const directory = mkdtempSync(join(tmpdir(), 'divan-test-'));
+  t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+export function sha256Of(path: string): string {
+  return createHash('sha256').update(readFileSync(path)).digest('hex');
+}
+
+/** The lines of a text, sorted. */
+export function sortedLines(text: string): string[] {
+  return text
+    .split('\n')
+    .filter((line) => line !== '')
+    .sort();
+}
