@@ -8,8 +8,7 @@
 import { basename, dirname, join } from 'node:path';
 import { MessageChannel } from 'node:worker_threads';
 import { Piscina } from 'piscina';
-import { DivanError } from '../errors.js';
-import { publishFile } from '../file/append-file.js';
+import { DivanError, isDivanError } from '../errors.js';
 import { FILE_ID_BYTES, SALT_BYTES } from '../file/first-block.js';
 import type { Storage } from '../file/storage.js';
 import { checkTiling, evenRanges, formatRange, PARTS_MAX, type ShardRange } from '../shard/hash.js';
@@ -93,24 +92,25 @@ async function splitFlushed(
   const plans = ranges.map((range) => planTarget(world, source.path, range, options.out));
   await assertNoneExists(storage, plans);
   const made: string[] = [];
-  const published: string[] = [];
+  const linked: string[] = [];
   try {
     for (const { path } of plans) await makeDirectories(storage, dirname(path), made);
     const counters = await writeTargets(world, source, plans, ranges, options);
     compareCounts(snapshot, counters);
     for (const { temporaryPath, path } of plans) {
-      await publishFile(storage, temporaryPath, path);
-      published.push(path);
+      await storage.link(temporaryPath, path);
+      linked.push(path);
     }
+    for (const { temporaryPath } of plans) await storage.remove(temporaryPath);
+    for (const { path } of plans) await storage.syncDirectory(dirname(path));
     const targets = plans.flatMap(({ path, range }, index): SplitTarget[] => {
       const counted = counters[index];
       return counted === undefined ? [] : [{ path, range, counters: counted }];
     });
     return { source: { path: source.path, counters: snapshot.counters }, targets };
   } catch (error) {
-    const files = [...published, ...plans.map(({ temporaryPath }) => temporaryPath)];
-    await removeAll(storage, files, made);
-    throw error;
+    const files = [...linked, ...plans.map(({ temporaryPath }) => temporaryPath)];
+    throw await afterRemoval(error, () => removeAll(storage, files, made));
   }
 }
 
@@ -150,6 +150,18 @@ async function makeDirectories(storage: Storage, path: string, made: string[]): 
   if (!(await storage.makeDirectory(path))) return;
   made.push(path);
   await storage.syncDirectory(parent);
+}
+
+/** Runs `remove` and returns the error that was its reason, with what went wrong in it, if anything did. */
+async function afterRemoval(error: unknown, remove: () => Promise<void>): Promise<unknown> {
+  try {
+    await remove();
+    return error;
+  } catch (failure) {
+    if (!isDivanError(error) || !isDivanError(failure)) return failure;
+    const message = `${error.message}; and what was made could not be removed: ${failure.message}`;
+    return new DivanError(error.code, message, error.facts, error);
+  }
 }
 
 /** Removes files that may be there, and directories that this split made if they are empty. */

@@ -180,10 +180,11 @@ t.test('everything a shard can hold: split, and dump, load, dump', async (t) => 
 
 t.test('what CouchDB answers to _all_docs is taken', async (t) => {
   const directory = temporaryDirectory(t);
-  const rows = ['a', 'b'].map(
-    (id) =>
-      `{"id":"${id}","key":"${id}","value":{"rev":"1-x"},"doc":{"_id":"${id}","_rev":"1-x","n":1.0,"_attachments":{"f":{"content_type":"text/plain","revpos":1,"digest":"md5-x","data":"aGk="}}}}`,
-  );
+  const file = '{"content_type":"text/plain","revpos":1,"digest":"md5-x","data":"aGk="}';
+  const rows = ['a', 'b'].map((id) => {
+    const doc = `{"_id":"${id}","_rev":"1-x","n":1.0,"_attachments":{"f":${file}}}`;
+    return `{"id":"${id}","key":"${id}","value":{"rev":"1-x"},"doc":${doc}}`;
+  });
   const answer = `{"total_rows":2,"offset":0,"rows":[\r\n${rows.join(',\r\n')}\r\n]}\n`;
   const shard = join(directory, 'rows.divan');
   const { code, stderr } = run(process.execPath, [CLI, 'load', shard], answer);
