@@ -367,16 +367,10 @@ class Judge {
   async #crashRecovery(state: CrashState, at: number, what: string): Promise<void> {
     if (!state.disk.names.has(PATH)) return;
     this.#findings.classes.add('recovery-crash');
-    const base = new SimulatedDisk();
-    for (const path of [...state.disk.names.keys()].sort())
-      base.place(path, Buffer.from(state.disk.content(path) ?? []));
-    const disk = new SimulatedDisk();
-    disk.syncTurns = 0;
-    for (const path of [...base.names.keys()].sort())
-      disk.place(path, Buffer.from(base.content(path) ?? []));
+    const disk = state.open();
     await this.#openForWriting(disk, what);
     for (let cut = 0; cut <= disk.ops.length; cut++) {
-      const second = disk.crash(cut, this.#random, base);
+      const second = disk.crash(cut, this.#random);
       this.#findings.fingerprints.add(second.fingerprint);
       await this.#inspect(second.disk, at, `${what}, and before operation ${cut} of recovery`);
     }

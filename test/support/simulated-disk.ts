@@ -1,162 +1,75 @@
 /**
- * A disk that can lose power: a `Storage` that records every operation, and builds from any prefix of the record the states in
- * which a real disk might be found afterwards.
+ * A disk that can lose power: a `Storage` that logs every operation, and gives the states in which a real disk might be found
+ * after a crash at any point of the log (`crash-states.ts` says what they may look like).
  *
- * What a state may look like ("hostile POSIX"): an operation on a file is certain only once a sync of that file that was
- * called after it has returned. Of the others each write is lost, whole, or torn into any subset of its 512-byte sectors,
- * independently of its neighbours; the file may have grown without its data, and then shows zeros, garbage, or bytes that
- * stood elsewhere in it; each truncation happened or not. A name made, removed or changed is certain only once its
- * directory was synced; of the others any subset happened. After a sync that failed the file reads well until the power fails,
- * but what it should have made durable stays uncertain until it is written again, as on ext4.
+ * A running system reads what it wrote. A sync makes durable what was done when it was called, and does so when it resolves,
+ * not before; a write that was not awaited is not covered. A sync of a file does not make its name durable. After a sync that
+ * failed the file reads well until the power fails, but what it should have made durable stays uncertain for ever, unless it is
+ * written again, as on ext4.
  */
-
-import { dirname } from 'node:path';
-import { DivanError } from '../../engine/errors.js';
+import { posix } from 'node:path';
 import type { OpenMode, Storage, StorageFile } from '../../engine/file/storage.js';
-import { CrashBuilder } from './crash-builder.js';
+import { CrashPoint, type CrashState, type DiskImage } from './crash-states.js';
+import {
+  DirectoryInode,
+  type EntryOp,
+  FileInode,
+  type LogEntry,
+  type LogKind,
+  NEVER,
+  refuse,
+} from './disk-record.js';
+import { PageImage } from './page-image.js';
+import { SimulatedFile } from './simulated-file.js';
 
-/** What can happen to a disk; a test that never met one of them is void. */
-export const CRASH_CLASSES = [
-  'dropped',
-  'whole',
-  'torn',
-  'reordered',
-  'zero-extended',
-  'garbage-extended',
-  'stale-extended',
-  'lost-name',
-  'lost-rename',
-] as const;
-export type CrashClass = (typeof CRASH_CLASSES)[number];
+export { CRASH_CLASSES, type CrashClass, CrashPoint, type CrashState } from './crash-states.js';
 
-export type FileOp =
-  | {
-      readonly kind: 'write';
-      readonly inode: number;
-      readonly pos: number;
-      readonly bytes: Uint8Array;
-      lost?: boolean;
-    }
-  | { readonly kind: 'truncate'; readonly inode: number; readonly length: number; lost?: boolean };
-export type NameOp =
-  | { readonly kind: 'name'; readonly path: string; readonly inode: number }
-  | { readonly kind: 'unname'; readonly path: string }
-  | { readonly kind: 'rename'; readonly from: string; readonly to: string };
-export type Op =
-  | FileOp
-  | NameOp
-  /** Logged when it has returned; covers what was logged before `from`. */
-  | { readonly kind: 'sync'; readonly inode: number; readonly from: number }
-  | { readonly kind: 'syncDirectory'; readonly path: string; readonly from: number }
-  | { readonly kind: 'mark'; readonly label: string };
-
-export interface Inode {
-  readonly id: number;
-  bytes: Buffer;
-  length: number;
-  lockedBy: SimulatedFile | undefined;
-}
-
-/** Thrown by every operation once the power is off. */
-export class PowerOff extends Error {}
-
-class SimulatedFile implements StorageFile {
-  readonly path: string;
-  readonly #disk: SimulatedDisk;
-  readonly #inode: Inode;
-
-  constructor(disk: SimulatedDisk, path: string, inode: Inode) {
-    this.#disk = disk;
-    this.path = path;
-    this.#inode = inode;
-  }
-
-  async read(into: Uint8Array, position: number): Promise<number> {
-    const { bytes, length } = this.#inode;
-    const count = Math.max(0, Math.min(into.length, length - position));
-    into.set(bytes.subarray(position, position + count));
-    return count;
-  }
-
-  async write(bytes: Uint8Array, position: number): Promise<number> {
-    this.#disk.record({
-      kind: 'write',
-      inode: this.#inode.id,
-      pos: position,
-      bytes: bytes.slice(),
-    });
-    writeInto(this.#inode, position, bytes);
-    return bytes.length;
-  }
-
-  async sync(): Promise<void> {
-    await this.#disk.sync(this.#inode.id);
-  }
-
-  async truncate(length: number): Promise<void> {
-    this.#disk.record({ kind: 'truncate', inode: this.#inode.id, length });
-    truncateTo(this.#inode, length);
-  }
-
-  async size(): Promise<number> {
-    return this.#inode.length;
-  }
-
-  async identity(): Promise<string> {
-    return String(this.#inode.id);
-  }
-
-  tryLock(): boolean {
-    this.#inode.lockedBy ??= this;
-    return this.#inode.lockedBy === this;
-  }
-
-  async close(): Promise<void> {
-    if (this.#inode.lockedBy === this) this.#inode.lockedBy = undefined;
+/** What every operation of a process throws once it was stopped. No `DivanError`: nothing is to handle it. */
+export class CrashError extends Error {
+  constructor() {
+    super('the process was stopped here');
+    this.name = 'CrashError';
   }
 }
 
-export function writeInto(inode: Inode, position: number, bytes: Uint8Array): void {
-  const end = position + bytes.length;
-  if (end > inode.bytes.length) {
-    const larger = Buffer.alloc(Math.max(end, inode.bytes.length * 2));
-    larger.set(inode.bytes.subarray(0, inode.length));
-    inode.bytes = larger;
-  }
-  inode.bytes.set(bytes, position);
-  inode.length = Math.max(inode.length, end);
-}
-
-export function truncateTo(inode: Inode, length: number): void {
-  if (length > inode.bytes.length) writeInto(inode, length, new Uint8Array(0));
-  inode.bytes.fill(0, Math.min(length, inode.length));
-  inode.length = length;
-}
-
-/** A state in which the disk might be found. */
-export interface CrashState {
-  readonly disk: SimulatedDisk;
-  readonly classes: ReadonlySet<CrashClass>;
-  /** The same for the same names and contents. */
-  readonly fingerprint: string;
-}
+const ROOT = 0;
+const FREE_BYTES = 2 ** 40;
 
 export class SimulatedDisk implements Storage {
-  readonly ops: Op[] = [];
-  readonly #inodes: Inode[] = [];
-  #names = new Map<string, number>();
-  readonly #directories = new Set<string>(['/', '.']);
-  /** Which sync, counted from 0 over all files, rejects. */
+  /** What happened so far. A point is a length of it: a crash at point `k` comes before `ops[k]`. */
+  readonly ops: LogEntry[] = [];
+  /** Called before each entry of the log is made. */
+  hook: ((index: number, kind: LogKind, path: string) => void) | undefined;
+  /** Once the log is so long, every call throws `CrashError`, as if the process had been killed, until `restart`. */
+  haltAfter = NEVER;
+  /** Which sync of a file, and which of a directory, rejects: counted from 0. */
   failSync = -1;
-  #syncs = 0;
-  /** How many turns of the event loop a sync takes. */
+  failDirectorySync = -1;
+  /** How many turns of the event loop a sync and a write take. What is not awaited happens meanwhile. */
   syncTurns = 3;
-  /** After so many operations the power is off. */
-  haltAfter = Number.POSITIVE_INFINITY;
+  writeTurns = 0;
+  #syncs = 0;
+  #directorySyncs = 0;
+  /** Rises with each restart: handles of the process before are dead. */
+  #life = 0;
+  #inodes = new Map<number, FileInode | DirectoryInode>();
+  #nextInode: number;
+  #point: CrashPoint | undefined;
 
-  record(op: Op): void {
-    if (this.ops.length >= this.haltAfter) throw new PowerOff('the power is off');
-    this.ops.push(op);
+  constructor(image?: DiskImage) {
+    this.#nextInode = image?.nextInode ?? ROOT + 1;
+    const directories = image?.directories ?? new Map([[ROOT, new Map()]]);
+    for (const [id, entries] of directories) this.#inodes.set(id, new DirectoryInode(id, entries));
+    for (const [id, content] of image?.files ?? []) {
+      this.#inodes.set(id, new FileInode(id, content));
+    }
+  }
+
+  // What a test does to the disk.
+
+  /** Puts a mark into the log: from here on a client has been told so. */
+  ack(tag: string): void {
+    this.#log({ kind: 'ack', path: tag });
   }
 
   /** The next sync of any file rejects. */
@@ -164,136 +77,270 @@ export class SimulatedDisk implements Storage {
     this.failSync = this.#syncs;
   }
 
-  /** Puts a label into the record: what the world outside was told. */
-  mark(label: string): void {
-    this.record({ kind: 'mark', label });
+  /** The next sync of any directory rejects. */
+  failNextDirectorySync(): void {
+    this.failDirectorySync = this.#directorySyncs;
   }
 
-  /** Puts a file with durable content on the disk, without a record. */
-  place(path: string, content: Buffer): void {
-    const inode = this.#newInode();
-    inode.bytes = content;
-    inode.length = content.length;
-    this.#names.set(path, inode.id);
+  /** The process is killed and a new one may begin: the power stays on, so what was written can be read. */
+  restart(): void {
+    this.#life++;
+    this.haltAfter = NEVER;
+    for (const inode of this.#inodes.values())
+      if (inode.kind === 'file') inode.lockedBy = undefined;
   }
 
-  get names(): ReadonlyMap<string, number> {
-    return this.#names;
+  /** Puts a file with durable content under a durable name, with the directories that it needs, without a log. */
+  place(path: string, content: Uint8Array): void {
+    if (this.ops.length > 0) throw new Error('files are placed on a disk before it is used');
+    const names = path.split('/').filter((name) => name !== '' && name !== '.');
+    const last = names.pop() ?? refuse('NOT_FOUND', 'ENOENT', 'place', path);
+    this.#point = undefined;
+    let directory = this.#directory('place', '/');
+    for (const name of names) directory = this.#placedDirectory(directory, name);
+    const file = new FileInode(this.#nextInode++, PageImage.of(content));
+    this.#inodes.set(file.id, file);
+    this.#placeEntry(directory, last, file.id);
   }
 
+  /** What the running system reads in a file. The caller's own copy. */
   content(path: string): Buffer | undefined {
-    const inode = this.#inodes[this.#names.get(path) ?? -1];
-    return inode?.bytes.subarray(0, inode.length);
+    const inode = this.#find(path);
+    return inode?.kind === 'file' ? inode.cache.slice() : undefined;
   }
 
-  async sync(id: number): Promise<void> {
-    const from = this.ops.length;
-    await this.#turns();
-    if (this.#syncs++ === this.failSync) {
-      // The pages are clean now: no later sync writes them, unless they are written again.
-      for (const op of this.ops.slice(0, from)) {
-        if (
-          (op.kind === 'write' || op.kind === 'truncate') &&
-          op.inode === id &&
-          !this.#isSynced(id, op)
-        )
-          op.lost = true;
+  /** All files: path and inode. */
+  get names(): ReadonlyMap<string, number> {
+    const names = new Map<string, number>();
+    const walk = (directory: DirectoryInode, path: string) => {
+      for (const [name, id] of directory.entries) {
+        const inode = this.#inodes.get(id);
+        if (inode?.kind === 'directory') walk(inode, `${path}/${name}`);
+        else names.set(`${path}/${name}`, id);
       }
-      throw new DivanError('IO', 'a planted failure of sync');
-    }
-    this.record({ kind: 'sync', inode: id, from });
+    };
+    walk(this.#directory('list', '/'), '');
+    return names;
   }
 
-  #isSynced(id: number, op: FileOp): boolean {
-    const at = this.ops.indexOf(op);
-    return this.ops.some((other) => other.kind === 'sync' && other.inode === id && other.from > at);
+  /** The tags of the marks before a point. */
+  acked(at = this.ops.length): string[] {
+    const before = this.ops.slice(0, at).filter(({ kind }) => kind === 'ack');
+    return before.map(({ path }) => path);
   }
+
+  /** A stretch of the log, one line for each entry, to explain a failure. */
+  describe(from = 0, to = this.ops.length): string {
+    const lines = this.ops.slice(from, to).map(({ kind, path, position, length }, index) => {
+      const where = position === undefined ? '' : ` at ${position}`;
+      return `${from + index} ${kind} ${path}${where}${length === undefined ? '' : ` length ${length}`}`;
+    });
+    return lines.join('\n');
+  }
+
+  /** A point of the log, with the states that a crash there can leave. */
+  crashPoint(at = this.ops.length): CrashPoint {
+    if (this.#point?.source.at === at) return this.#point;
+    this.#point = new CrashPoint({
+      at,
+      acked: this.acked(at),
+      inodes: [...this.#inodes.values()],
+      nextInode: this.#nextInode,
+      makeDisk: (image) => {
+        const disk = new SimulatedDisk(image);
+        disk.syncTurns = 0;
+        return disk;
+      },
+    });
+    return this.#point;
+  }
+
+  /** One state after a crash at a point. */
+  crash(at: number, random: () => number): CrashState {
+    return this.crashPoint(at).random(random);
+  }
+
+  // The storage.
 
   async open(path: string, mode: OpenMode): Promise<StorageFile> {
-    const existing = this.#inodes[this.#names.get(path) ?? -1];
-    if (mode !== 'create') return new SimulatedFile(this, path, existing ?? missing(path));
-    if (existing !== undefined) throw new DivanError('EXISTS', `${path} is there`);
-    const inode = this.#newInode();
-    this.record({ kind: 'name', path, inode: inode.id });
-    this.#names.set(path, inode.id);
-    return new SimulatedFile(this, path, inode);
+    this.#assertRunning();
+    const found = this.#find(path);
+    if (mode !== 'create') {
+      if (found?.kind === 'directory') refuse('IO', 'EISDIR', 'open', path);
+      return this.#handle(path, found ?? refuse('NOT_FOUND', 'ENOENT', 'open', path), mode);
+    }
+    const { directory, name } = this.#place('open', path);
+    if (found !== undefined) refuse('EXISTS', 'EEXIST', 'open', path);
+    const file = new FileInode(this.#nextInode++, new PageImage());
+    this.#change(directory, 'create', path, 'create', [[name, file.id]]);
+    this.#inodes.set(file.id, file);
+    return this.#handle(path, file, mode);
   }
 
   async identity(path: string): Promise<string | undefined> {
-    const id = this.#names.get(path);
-    return id === undefined ? undefined : String(id);
+    this.#assertRunning();
+    return this.#find(path)?.id.toString();
   }
 
   async rename(from: string, to: string): Promise<void> {
-    const id = this.#names.get(from) ?? missing(from);
-    this.record({ kind: 'rename', from, to });
-    this.#names.delete(from);
-    this.#names.set(to, id);
+    this.#assertRunning();
+    const file = this.#file('rename', from);
+    const source = this.#place('rename', from);
+    const target = this.#place('rename', to);
+    const replaced = this.#find(to);
+    if (replaced?.kind === 'directory') refuse('IO', 'EISDIR', 'rename', to);
+    if (replaced === file) return;
+    if (source.directory === target.directory) {
+      const sets = [[source.name, undefined] as const, [target.name, file.id] as const];
+      this.#change(source.directory, 'rename', from, 'rename', sets);
+      return;
+    }
+    // Two directories are two inodes: either may become durable without the other.
+    this.#change(target.directory, 'rename', to, 'rename', [[target.name, file.id]]);
+    this.#change(source.directory, 'remove', from, 'remove', [[source.name, undefined]]);
   }
 
   async link(from: string, to: string): Promise<void> {
-    const id = this.#names.get(from) ?? missing(from);
-    if (this.#names.has(to)) throw new DivanError('EXISTS', `${to} is there`);
-    this.record({ kind: 'name', path: to, inode: id });
-    this.#names.set(to, id);
+    this.#assertRunning();
+    const file = this.#file('link', from);
+    const { directory, name } = this.#place('link', to);
+    if (this.#find(to) !== undefined) refuse('EXISTS', 'EEXIST', 'link', to);
+    this.#change(directory, 'link', to, 'rename', [[name, file.id]]);
   }
 
   async remove(path: string): Promise<void> {
-    if (!this.#names.has(path)) missing(path);
-    this.record({ kind: 'unname', path });
-    this.#names.delete(path);
+    this.#assertRunning();
+    this.#file('remove', path);
+    const { directory, name } = this.#place('remove', path);
+    this.#change(directory, 'remove', path, 'remove', [[name, undefined]]);
   }
 
   async makeDirectory(path: string): Promise<boolean> {
-    if (this.#directories.has(path)) return false;
-    this.#directories.add(path);
+    this.#assertRunning();
+    const found = this.#find(path);
+    if (found?.kind === 'file') refuse('EXISTS', 'EEXIST', 'make the directory', path);
+    if (found !== undefined) return false;
+    const { directory, name } = this.#place('make the directory', path);
+    const made = new DirectoryInode(this.#nextInode++, new Map());
+    this.#change(directory, 'make-directory', path, 'create', [[name, made.id]]);
+    this.#inodes.set(made.id, made);
     return true;
   }
 
   async removeDirectory(path: string): Promise<void> {
-    this.#directories.delete(path);
+    this.#assertRunning();
+    const removed = this.#directory('remove the directory', path);
+    if (removed.entries.size > 0) refuse('IO', 'ENOTEMPTY', 'remove the directory', path);
+    const { directory, name } = this.#place('remove the directory', path);
+    this.#change(directory, 'remove-directory', path, 'remove', [[name, undefined]]);
   }
 
   async syncDirectory(path: string): Promise<void> {
-    const from = this.ops.length;
-    await this.#turns();
-    this.record({ kind: 'syncDirectory', path, from });
+    this.#assertRunning();
+    const directory = this.#directory('sync the directory', path);
+    const covered = directory.covered();
+    this.#log({ kind: 'sync-directory', path });
+    await this.#turns(this.syncTurns);
+    if (this.#directorySyncs++ === this.failDirectorySync) {
+      this.#log({ kind: 'directory-sync-failed', path });
+      directory.clean(covered);
+      refuse('IO', 'EIO', 'sync the directory', path);
+    }
+    directory.synced(covered, this.#log({ kind: 'directory-synced', path }));
   }
 
   async list(path: string): Promise<string[]> {
-    return [...this.#names.keys()]
-      .filter((name) => dirname(name) === path)
-      .map((name) => name.slice(path.length + 1));
+    this.#assertRunning();
+    return [...this.#directory('list', path).entries.keys()];
   }
 
-  async freeBytes(): Promise<number> {
-    return Number.MAX_SAFE_INTEGER;
+  async freeBytes(path: string): Promise<number> {
+    this.#assertRunning();
+    if (this.#find(path) === undefined) refuse('NOT_FOUND', 'ENOENT', 'examine', path);
+    return FREE_BYTES;
   }
 
-  /** A state after a crash right before operation `at`. `base` is what the disk held before the first operation. */
-  crash(at: number, random: () => number, base?: SimulatedDisk): CrashState {
-    return new CrashBuilder(this.ops.slice(0, at), random, base).build();
+  // What files share with their disk.
+
+  #handle(path: string, inode: FileInode, mode: OpenMode): SimulatedFile {
+    const life = this.#life;
+    return new SimulatedFile(path, inode, mode !== 'read', {
+      log: (entry) => this.#log(entry),
+      turns: (of) => this.#turns(of === 'sync' ? this.syncTurns : this.writeTurns, life),
+      assertRunning: () => this.#assertRunning(life),
+      length: () => this.ops.length,
+      syncFails: () => this.#syncs++ === this.failSync,
+    });
   }
 
-  /** Syncs take a while: what is not awaited happens before they return. */
-  async #turns(): Promise<void> {
-    for (let turn = 0; turn < this.syncTurns; turn++) {
-      await new Promise((resolve) => setImmediate(resolve));
+  #log(entry: LogEntry): number {
+    this.#assertRunning();
+    this.hook?.(this.ops.length, entry.kind, entry.path);
+    this.#assertRunning();
+    return this.ops.push(entry) - 1;
+  }
+
+  #assertRunning(life = this.#life): void {
+    if (life !== this.#life || this.ops.length >= this.haltAfter) throw new CrashError();
+  }
+
+  async #turns(count: number, life = this.#life): Promise<void> {
+    for (let turn = 0; turn < count; turn++) await new Promise((resolve) => setImmediate(resolve));
+    this.#assertRunning(life);
+  }
+
+  #change(
+    directory: DirectoryInode,
+    kind: LogKind,
+    path: string,
+    opKind: EntryOp['kind'],
+    sets: EntryOp['sets'],
+  ): void {
+    const index = this.#log({ kind, path });
+    directory.add({ kind: opKind, index, sets, doneAt: index + 1, durableAt: NEVER });
+    for (const [name, id] of sets) {
+      if (id === undefined) directory.entries.delete(name);
+      else directory.entries.set(name, id);
     }
   }
 
-  #newInode(): Inode {
-    const inode: Inode = {
-      id: this.#inodes.length,
-      bytes: Buffer.alloc(0),
-      length: 0,
-      lockedBy: undefined,
-    };
-    this.#inodes.push(inode);
+  #placedDirectory(parent: DirectoryInode, name: string): DirectoryInode {
+    const present = this.#inodes.get(parent.entries.get(name) ?? -1);
+    if (present?.kind === 'directory') return present;
+    const made = new DirectoryInode(this.#nextInode++, new Map());
+    this.#inodes.set(made.id, made);
+    this.#placeEntry(parent, name, made.id);
+    return made;
+  }
+
+  #placeEntry(directory: DirectoryInode, name: string, id: number): void {
+    const entries = new Map(directory.entries).set(name, id);
+    this.#inodes.set(directory.id, new DirectoryInode(directory.id, entries));
+  }
+
+  #find(path: string): FileInode | DirectoryInode | undefined {
+    let inode = this.#inodes.get(ROOT);
+    for (const name of path.split('/')) {
+      if (name === '' || name === '.') continue;
+      if (inode?.kind !== 'directory') return undefined;
+      inode = this.#inodes.get(inode.entries.get(name) ?? -1);
+    }
     return inode;
   }
-}
 
-function missing(path: string): never {
-  throw new DivanError('NOT_FOUND', `there is no ${path}`);
+  #file(what: string, path: string): FileInode {
+    const inode = this.#find(path) ?? refuse('NOT_FOUND', 'ENOENT', what, path);
+    return inode.kind === 'file' ? inode : refuse('IO', 'EISDIR', what, path);
+  }
+
+  #directory(what: string, path: string): DirectoryInode {
+    const inode = this.#find(path);
+    return inode?.kind === 'directory' ? inode : refuse('NOT_FOUND', 'ENOENT', what, path);
+  }
+
+  /** Where the name of a path stands. */
+  #place(what: string, path: string): { directory: DirectoryInode; name: string } {
+    const directory = this.#directory(what, posix.dirname(path));
+    return { directory, name: posix.basename(path) };
+  }
 }

@@ -14,6 +14,7 @@ import { MemoryStorage } from '../../../engine/file/memory-storage.js';
 import { nodeStorage } from '../../../engine/file/node-storage.js';
 import type { Storage, StorageFile } from '../../../engine/file/storage.js';
 import { CALL_KINDS, FailingStorage, sweepFailures } from '../../support/failing-storage.js';
+import { SimulatedDisk } from '../../support/simulated-disk.js';
 
 /** The code and the system's code of the error that a call ends with; undefined if it ends without one. */
 async function failure(
@@ -235,6 +236,15 @@ t.test('the file system', (t) => testStorage(t, async (t) => [nodeStorage, tempo
 t.test('memory', (t) =>
   testStorage(t, async () => {
     const storage = new MemoryStorage();
+    await storage.makeDirectory('/data');
+    return [storage, '/data'];
+  }),
+);
+
+t.test('a simulated disk', (t) =>
+  testStorage(t, async () => {
+    const storage = new SimulatedDisk();
+    storage.writeTurns = 1;
     await storage.makeDirectory('/data');
     return [storage, '/data'];
   }),
