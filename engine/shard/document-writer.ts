@@ -14,6 +14,7 @@ import type { WriteRequest } from './commit-queue.js';
 import {
   type Current,
   type DocumentEdit,
+  type Merged,
   mergeEdit,
   needsRow,
   parentOf,
@@ -26,7 +27,7 @@ import { formatRange, hashOf, isInRange } from './hash.js';
 import { readStoredDocument, type StoredDocument, writeDocumentHead } from './id-tree.js';
 import { type EncodedPath, encodeTree, readPath, writePath } from './rev-tree.js';
 import { codeBytes, type Revision } from './revision.js';
-import { type Row, readRow, seqKey, writeLeaves } from './seq-tree.js';
+import { type Leaf, type Row, readRow, seqKey, writeLeaves } from './seq-tree.js';
 import type { WriteContext } from './write-context.js';
 
 /** Bodies from this size on are written before their commit instead of inside it. */
@@ -216,10 +217,7 @@ export class EditBatch implements WriteRequest {
     const merged = mergeEdit(edit, current, readRef(EMPTY_BODY_REF, 0), metadata.revsLimit);
     if (!merged.changed)
       return { ok: true, rev: merged.revision, seq: stored?.seq ?? counters.updateSeq };
-    const body = this.#placeBody(prepared);
-    const leaves = merged.leaves.map((leaf) =>
-      leaf.revision === merged.revision ? { ...leaf, body } : leaf,
-    );
+    const leaves = merged.addsLeaf ? this.#placeLeaf(prepared, merged) : merged.leaves;
     const deleted = leaves[0]?.deleted ?? false;
     const sizes = sizesOf(leaves);
     documentBytes.clear();
@@ -235,6 +233,14 @@ export class EditBatch implements WriteRequest {
     this.#context.builder.changes.document(oldSeq, edit.id, documentBytes.view(), scratch.view());
     this.#context.overlays.document(oldSeq, edit.id, documentBytes.view(), scratch.view());
     return { ok: true, rev: merged.revision, seq: counters.updateSeq };
+  }
+
+  /** Gives the new leaf of a merged document its body. */
+  #placeLeaf(prepared: Prepared, merged: Merged): Leaf[] {
+    const body = this.#placeBody(prepared);
+    return merged.leaves.map((leaf) =>
+      leaf.revision === merged.revision ? { ...leaf, body } : leaf,
+    );
   }
 
   /** Puts the body into the commit, unless it is large or empty; leaves its packed ref in `packedRef`. */

@@ -131,8 +131,10 @@ export interface Merged {
   /** The winner first. The new leaf has the body `NEW_BODY` until its place is known. */
   readonly leaves: readonly Leaf[];
   readonly revision: Revision;
-  /** False if the revision was known and nothing changes. */
+  /** False if nothing changes. */
   readonly changed: boolean;
+  /** False if the revision was known: its body is there. */
+  readonly addsLeaf: boolean;
 }
 
 /** Applies an edit to a document with conflicts, or a replicated edit to any. Throws `CONFLICT`, `ATTACHMENT_MISSING`, `LIMIT`, `CORRUPT`. */
@@ -146,16 +148,13 @@ export function mergeEdit(
   const { path, attachments } = newPath(edit, tree, current?.row);
   const [revision] = path;
   if (revision === undefined) throw new DivanError('INVALID_DOCUMENT', 'a revision path is empty');
-  const { tree: merged, outcome } = mergePath(tree, path, edit.deleted);
-  if (outcome === 'known') return { tree, leaves: [], revision, changed: false };
+  const { tree: merged, outcome, changed } = mergePath(tree, path, edit.deleted);
+  if (!changed) return { tree, leaves: [], revision, changed, addsLeaf: false };
   const stemmed = stem(merged, revsLimit);
+  const addsLeaf = outcome !== 'known';
   const newLeaf: Leaf = { revision, deleted: edit.deleted, body, attachments };
-  return {
-    tree: stemmed,
-    leaves: contentOf(stemmed, current?.row, newLeaf),
-    revision,
-    changed: true,
-  };
+  const leaves = contentOf(stemmed, current?.row, addsLeaf ? newLeaf : undefined);
+  return { tree: stemmed, leaves, revision, changed, addsLeaf };
 }
 
 /** The path that an edit adds and the attachments of its newest revision. */
@@ -178,10 +177,10 @@ function newPath(
   };
 }
 
-/** The leaves of a tree with their content: the new one's, and that of the others from the row before. */
-function contentOf(tree: RevTree, row: Row | undefined, newLeaf: Leaf): Leaf[] {
+/** The leaves of a tree with their content: that of a new one, and of the others from the row before. */
+function contentOf(tree: RevTree, row: Row | undefined, newLeaf: Leaf | undefined): Leaf[] {
   const known = new Map((row?.leaves ?? []).map((leaf) => [revisionKey(leaf.revision), leaf]));
-  known.set(revisionKey(newLeaf.revision), newLeaf);
+  if (newLeaf !== undefined) known.set(revisionKey(newLeaf.revision), newLeaf);
   return leavesOf(tree).map(({ revision }) => {
     const leaf = known.get(revisionKey(revision));
     if (leaf !== undefined) return leaf;

@@ -159,8 +159,10 @@ export function pathTo(tree: RevTree, index: number): Revision[] {
 
 export interface MergeResult {
   readonly tree: RevTree;
-  /** `known`: nothing is new; `new_leaf`: it extends a leaf; `new_branch`: it makes a conflict. */
+  /** `known`: its newest revision was there; `new_leaf`: it extends a leaf; `new_branch`: it makes a conflict. */
   readonly outcome: 'known' | 'new_leaf' | 'new_branch';
+  /** Also a known revision can bring news: ancestors of what was a root. */
+  readonly changed: boolean;
 }
 
 /** Adds a path, its newest revision first, to a tree. REQUIRES: generations fall by one. Throws `LIMIT`. */
@@ -171,13 +173,14 @@ export function mergePath(tree: RevTree, path: readonly Revision[], deleted: boo
   for (let index = path.length - 1; index >= 0; index--) {
     nodes.add(path[index], path[index + 1], deleted && index === 0);
   }
-  if (known === 0 && nodes.size === tree.length) return { tree, outcome: 'known' };
+  if (!nodes.changed) return { tree, outcome: 'known', changed: false };
   const merged = nodes.finish();
   if (leafIndexes(merged).length > LEAVES_MAX) {
     throw new DivanError('LIMIT', `a document has at most ${LEAVES_MAX} leaf revisions`);
   }
-  if (known === 0) return { tree: merged, outcome: 'known' };
-  return { tree: merged, outcome: extends_ || tree.length === 0 ? 'new_leaf' : 'new_branch' };
+  const isNewLeaf = extends_ || tree.length === 0;
+  const outcome = known === 0 ? 'known' : isNewLeaf ? 'new_leaf' : 'new_branch';
+  return { tree: merged, outcome, changed: true };
 }
 
 /** A tree while it is being changed. */
@@ -187,16 +190,15 @@ class Draft {
     { revision: Revision; parent: string | undefined; deleted: boolean }
   >();
   readonly #parents = new Set<string>();
+  /** True once something was added to the tree that was given. */
+  changed = false;
 
   constructor(tree: RevTree) {
     for (const { revision, parent, deleted } of tree) {
       const above = tree[parent]?.revision;
       this.add(revision, above, deleted);
     }
-  }
-
-  get size(): number {
-    return this.#nodes.size;
+    this.changed = false;
   }
 
   find(revision: Revision): string | undefined {
@@ -215,8 +217,13 @@ class Draft {
     const parentKey = parent === undefined ? undefined : revisionKey(parent);
     if (parentKey !== undefined) this.#parents.add(parentKey);
     const existing = this.#nodes.get(key);
-    if (existing === undefined) this.#nodes.set(key, { revision, parent: parentKey, deleted });
-    else existing.parent ??= parentKey;
+    if (existing === undefined) {
+      this.#nodes.set(key, { revision, parent: parentKey, deleted });
+      this.changed = true;
+    } else if (existing.parent === undefined && parentKey !== undefined) {
+      existing.parent = parentKey;
+      this.changed = true;
+    }
   }
 
   /** The nodes, parents before children. */
