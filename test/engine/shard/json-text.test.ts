@@ -241,6 +241,11 @@ t.test('documents: system members and body', async (t) => {
     scan('{"_attachments":{"constructor":{"data":"aGk="},"x":{"stub":true}}}').attachments,
     ['constructor', 'x'],
   );
+});
+
+t.test('documents that are refused', async (t) => {
+  const scanner = new DocumentScanner();
+  const scan = (text: string) => scanner.scan(Buffer.from(text), 0, Buffer.byteLength(text));
   const refused = [
     '[]',
     '1',
