@@ -70,8 +70,12 @@ async function runTap(files: readonly string[], reader: TapReader): Promise<numb
     '--reporter=tap',
     ...files,
   ];
-  const child = spawn(bin, args, { stdio: ['ignore', 'pipe', 'inherit'] });
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => child.kill(signal));
+  // In a process group of its own, so that Ctrl-C reaches it once and whole: tap alone would wait for its tests.
+  const child = spawn(bin, args, { stdio: ['ignore', 'pipe', 'inherit'], detached: true });
+  const stop = () => {
+    if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL');
+  };
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, stop);
   const ended = new Promise<number>((resolve) => child.on('close', (code) => resolve(code ?? 1)));
   for await (const line of createInterface({ input: child.stdout })) reader.line(line);
   return ended;
