@@ -36,11 +36,27 @@ export class VirtualHost implements Host {
     return new Promise((resolve) => setImmediate(resolve));
   }
 
-  /** Moves the clock and runs the timers that are due. */
+  /** Moves the clock, and runs every timer at its time, those that others set meanwhile included. */
   advance(ms: number): void {
-    this.#now += ms;
-    const due = this.#timers.filter(({ at }) => at <= this.#now);
-    this.#timers = this.#timers.filter(({ at }) => at > this.#now);
-    for (const { run } of due) run();
+    const end = this.#now + ms;
+    for (let next = this.#nextBy(end); next !== undefined; next = this.#nextBy(end)) {
+      const { at, run } = next;
+      this.#timers = this.#timers.filter((other) => other !== next);
+      this.#now = Math.max(this.#now, at);
+      run();
+    }
+    this.#now = end;
+  }
+
+  /** How many timers wait. */
+  get timers(): number {
+    return this.#timers.length;
+  }
+
+  /** The first timer that is due by `end`; of those due at once, the one that was set first. */
+  #nextBy(end: number): Timer | undefined {
+    return this.#timers
+      .filter(({ at }) => at <= end)
+      .reduce<Timer | undefined>((a, b) => (a !== undefined && a.at <= b.at ? a : b), undefined);
   }
 }
