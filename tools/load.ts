@@ -127,7 +127,11 @@ class Loader {
 
   async run(file: string): Promise<void> {
     for await (const lines of readLines(file)) {
-      for (const line of lines) await this.#line(line);
+      for (const line of lines) {
+        // Most lines only join a batch; a promise for each of a million would be felt.
+        const waiting = this.#line(line);
+        if (waiting !== undefined) await waiting;
+      }
       assertNotAborted(this.#context.signal);
       const read = lines[lines.length - 1]?.read ?? 0;
       const bytesTotal = Math.max(this.#bytesTotal, read);
@@ -157,34 +161,65 @@ class Loader {
     );
   }
 
-  async #line(line: Line): Promise<void> {
+  /** Takes a line; a promise if the next one must wait. */
+  #line(line: Line): Promise<void> | undefined {
     try {
       const part = this.#rows.documentIn(line);
-      if (part === undefined) return;
+      if (part === undefined) return undefined;
       const doc = this.#scanner.scan(part.bytes, part.start, part.end);
-      await this.#add(doc, line.number);
+      if (doc.attachments === undefined && !(doc.id !== undefined && isLocalId(doc.id))) {
+        this.#add(doc, undefined, line.number);
+        return this.#sendIfFull();
+      }
+      return this.#addSlowly(doc, line.number).catch((error) => this.#refuse(error, line.number));
     } catch (error) {
-      if (!isDivanError(error) || this.#shard.file.failed) throw error;
-      this.#bad(line.number, error);
+      this.#refuse(error, line.number);
+      return undefined;
     }
   }
 
-  async #add(doc: ScannedDocument, line: number): Promise<void> {
-    const id = doc.id === undefined ? this.#uuid() : this.#bytes.copy(doc.id);
-    const body = this.#bytes.copy(doc.body);
-    if (isLocalId(id)) {
-      await this.#local(id, body, doc);
+  #refuse(error: unknown, line: number): void {
+    if (!isDivanError(error) || this.#shard.file.failed) throw error;
+    this.#bad(line, error);
+  }
+
+  /** Documents with attachments, which are stored first, and local docs. */
+  async #addSlowly(doc: ScannedDocument, line: number): Promise<void> {
+    if (doc.id !== undefined && isLocalId(doc.id)) {
+      await this.#local(this.#bytes.copy(doc.id), this.#bytes.copy(doc.body), doc);
       return;
     }
+    const { id, body } = doc;
+    // The scanner's views would be gone once the attachments are stored.
+    const kept = {
+      ...doc,
+      id: id === undefined ? id : this.#bytes.copy(id),
+      body: this.#bytes.copy(body),
+    };
+    this.#add(kept, await this.#store(kept), line);
+    await this.#sendIfFull();
+  }
+
+  #add(
+    doc: ScannedDocument,
+    attachments: Map<string, EditedAttachment> | undefined,
+    line: number,
+  ): void {
+    const id = doc.id === undefined ? this.#uuid() : this.#bytes.copy(doc.id);
+    const body = this.#bytes.copy(doc.body);
     const path = doc.path ?? (doc.rev === undefined ? undefined : [doc.rev]);
-    const attachments = doc.attachments === undefined ? undefined : await this.#store(doc);
     const batch = this.#batch;
     batch.edits.push({ id, body, deleted: doc.deleted, path, attachments });
     batch.lines.push(line);
     batch.bytes += body.length;
-    if (batch.edits.length < this.#batchDocs && batch.bytes < BATCH_BYTES_MAX) return;
+  }
+
+  /** Sends a full batch; a promise if too many are on their way. */
+  #sendIfFull(): Promise<void> | undefined {
+    const { edits, bytes } = this.#batch;
+    if (edits.length < this.#batchDocs && bytes < BATCH_BYTES_MAX) return undefined;
     this.#send();
-    if (this.#inFlight.length >= BATCHES_IN_FLIGHT) await this.#inFlight.shift();
+    return this.#inFlight.length >= BATCHES_IN_FLIGHT ? this.#inFlight.shift() : undefined;
   }
 
   async #store(doc: ScannedDocument): Promise<Map<string, EditedAttachment>> {

@@ -27,7 +27,7 @@ import { formatRange, hashOf, isInRange } from './hash.js';
 import { readStoredDocument, type StoredDocument, writeDocumentHead } from './id-tree.js';
 import { type EncodedPath, encodeTree, readPath, writePath } from './rev-tree.js';
 import { codeBytes, type Revision } from './revision.js';
-import { type Leaf, type Row, readRow, seqKey, writeLeaves } from './seq-tree.js';
+import { type Leaf, type Row, readRow, seqKey, writeLeaves, writePlainLeaf } from './seq-tree.js';
 import type { WriteContext } from './write-context.js';
 
 /** Bodies from this size on are written before their commit instead of inside it. */
@@ -198,12 +198,14 @@ export class EditBatch implements WriteRequest {
     const { id, deleted } = prepared.edit;
     const document = documentBytes.view();
     const oldSeq = prepared.stored?.seq ?? 0;
+    scratch.clear();
     if (revised.attachments.length === 0) {
+      writePlainLeaf(scratch, revised.revision, deleted, packedRef);
       builder.changes.plainDocument(oldSeq, id, document, packedRef);
-      overlays.plainDocument(oldSeq, id, document, packedRef);
+      // What a replay of the plain operation makes of it, without taking it apart again.
+      overlays.document(oldSeq, id, document, scratch.view());
       return;
     }
-    scratch.clear();
     writeLeaves(scratch, [{ ...revised, deleted, body }]);
     builder.changes.document(oldSeq, id, document, scratch.view());
     overlays.document(oldSeq, id, document, scratch.view());

@@ -21,10 +21,12 @@ const CLOSE_OBJECT = 0x7d;
 const COMMA = 0x2c;
 const COLON = 0x3a;
 const UNDERSCORE = 0x5f;
+const QUOTE = 0x22;
+const ID_NAME = Buffer.from('"_id"');
 
 /** Members that CouchDB puts into what it serves and ignores in what it is given. */
 const IGNORED = new Set(['_conflicts', '_deleted_conflicts', '_revs_info', '_local_seq']);
-const KNOWN = new Set(['_id', '_rev', '_deleted', '_attachments', '_revisions']);
+const KNOWN = new Set(['_rev', '_deleted', '_attachments', '_revisions']);
 /** A name that clients in JavaScript send by accident; it is theirs, and comes back as it was put. */
 const PROTO = '__proto__';
 
@@ -73,8 +75,8 @@ export class DocumentScanner {
       throw new DivanError('LIMIT', `the body of a document has at most ${BODY_BYTES_MAX} bytes`);
     }
     const body = json.out.subarray(0, json.length);
-    if (this.#system.size === 0) return { ...PLAIN, id: this.#id, body };
-    return { id: this.#id, body, ...this.#systemMembers() };
+    const id = this.#id;
+    return this.#system.size === 0 ? plain(id, body) : { id, body, ...this.#systemMembers() };
   }
 
   #members(): void {
@@ -96,9 +98,17 @@ export class DocumentScanner {
     const json = this.#json;
     const before = json.length;
     const start = json.name(1);
+    if (json.nameIs(ID_NAME)) {
+      this.#idMember();
+      return;
+    }
     if (byteAt(json.source, start + 1) === UNDERSCORE || json.escaped) {
       const nameEnd = json.nameEnd;
       const name = json.text(start, nameEnd);
+      if (name === '_id') {
+        this.#idMember();
+        return;
+      }
       if (name.startsWith('_') && name !== PROTO) {
         this.#systemMember(name);
         json.length = before;
@@ -111,6 +121,17 @@ export class DocumentScanner {
     json.value(1);
   }
 
+  /** `_id` is in nearly every document: it is taken from where it stands. */
+  #idMember(): void {
+    const json = this.#json;
+    json.peek();
+    if (byteAt(json.source, json.at) !== QUOTE) throw invalid('_id must be a string');
+    const start = json.string();
+    const plain = json.source.subarray(start + 1, json.at - 1);
+    this.#id = json.escaped ? Buffer.from(json.text(start, json.at)) : plain;
+    checkId(this.#id);
+  }
+
   #systemMember(name: string): void {
     const json = this.#json;
     if (!KNOWN.has(name) && !IGNORED.has(name)) {
@@ -119,8 +140,7 @@ export class DocumentScanner {
     const from = json.length;
     json.value(1);
     const text = json.out.slice(from, json.length);
-    if (name === '_id') this.#id = scanId(text);
-    else if (KNOWN.has(name)) this.#system.set(name, text);
+    if (KNOWN.has(name)) this.#system.set(name, text);
   }
 
   #systemMembers(): Omit<ScannedDocument, 'id' | 'body'> {
@@ -153,27 +173,21 @@ export class DocumentScanner {
   }
 }
 
-const PLAIN = {
-  rev: undefined,
-  localRevision: undefined,
-  deleted: false,
-  path: undefined,
-  attachments: undefined,
-} as const;
+/** A document without system members but its id. */
+function plain(id: Uint8Array | undefined, body: Uint8Array): ScannedDocument {
+  return {
+    id,
+    rev: undefined,
+    localRevision: undefined,
+    deleted: false,
+    path: undefined,
+    attachments: undefined,
+    body,
+  };
+}
 
 function invalid(reason: string): DivanError {
   return new DivanError('INVALID_DOCUMENT', reason);
-}
-
-/** The id in a JSON string. The common one has no escapes and is its own UTF-8. */
-function scanId(text: Uint8Array): Uint8Array {
-  if (text[0] !== 0x22) throw invalid('_id must be a string');
-  const plain = text.indexOf(0x5c) < 0;
-  const id = plain
-    ? text.subarray(1, -1)
-    : Buffer.from(String(JSON.parse(Buffer.from(text).toString())));
-  checkId(id);
-  return id;
 }
 
 /** True for the id of a local doc. */

@@ -28,8 +28,8 @@ const LOWER_U = 0x75;
 /** Names in an object are compared one with another up to so many, and through a Set beyond. */
 const LINEAR_NAMES_MAX = 16;
 
-/** Bytes inside a string that need no look: neither a quote, a backslash nor a control character. */
-const PLAIN = new Uint8Array(256).fill(1, 0x20);
+/** Bytes inside a string that need no look (1), that are part of a longer character (2), or end the run (0). */
+const PLAIN = new Uint8Array(256).fill(1, 0x20).fill(2, 0x80);
 PLAIN[QUOTE] = 0;
 PLAIN[BACKSLASH] = 0;
 
@@ -46,7 +46,10 @@ export class JsonScanner {
   source: Uint8Array = new Uint8Array(0);
   /** Position of the next byte. */
   at = 0;
+  #start = 0;
   #end = 0;
+  /** Whether a string had anything but ASCII. */
+  #beyondAscii = false;
   /** What was copied so far: `out[0, length)`. */
   out: Uint8Array = new Uint8Array(4096);
   length = 0;
@@ -62,7 +65,7 @@ export class JsonScanner {
   /** The names of open objects with many or escaped ones, by depth. */
   readonly #nameSets = new Map<number, Set<string>>();
 
-  /** Starts on `source[start, end)`. Throws `INVALID_JSON` if it is not UTF-8. */
+  /** Starts on `source[start, end)`. */
   begin(source: Uint8Array, start: number, end: number): void {
     this.source = source;
     this.at = start;
@@ -71,7 +74,8 @@ export class JsonScanner {
     this.#names = 0;
     this.#nameSets.clear();
     if (this.out.length < end - start + 2) this.out = new Uint8Array((end - start) * 2);
-    if (!isUtf8(source.subarray(start, end))) throw this.error('it is not UTF-8', start);
+    this.#start = start;
+    this.#beyondAscii = false;
   }
 
   error(reason: string, at = this.at): DivanError {
@@ -94,9 +98,11 @@ export class JsonScanner {
     this.at++;
   }
 
-  /** Refuses anything but white space up to the end. */
+  /** Refuses anything but white space up to the end, and a text that is not UTF-8: outside of strings only ASCII passes. */
   expectEnd(): void {
     if (this.peek() !== -1) throw this.error('there is more after the end of the value');
+    if (!this.#beyondAscii || isUtf8(this.source.subarray(this.#start, this.#end))) return;
+    throw this.error('it is not UTF-8', this.#start);
   }
 
   put(byte: number): void {
@@ -123,7 +129,12 @@ export class JsonScanner {
     this.escaped = false;
     let at = start + 1;
     for (;;) {
-      while (at < this.#end && PLAIN[byteAt(source, at)] === 1) at++;
+      const kind = at < this.#end ? PLAIN[byteAt(source, at)] : 0;
+      if (kind !== 0) {
+        if (kind === 2) this.#beyondAscii = true;
+        at++;
+        continue;
+      }
       if (at >= this.#end) throw this.error('a string does not end', start);
       const byte = byteAt(source, at);
       if (byte === QUOTE) break;
@@ -303,6 +314,16 @@ export class JsonScanner {
     this.name(level);
     this.copyName();
     this.put(COLON);
+  }
+
+  /** True if the name that was scanned last stands in the text just so, with its quotes. */
+  nameIs(name: Uint8Array): boolean {
+    const start = this.#nameStarts[this.#names - 1] ?? 0;
+    const end = this.nameEnd;
+    return (
+      end - start === name.length &&
+      compareBytes(this.source, start, end, name, 0, name.length) === 0
+    );
   }
 
   /** Where the name that was scanned last ends. */

@@ -8,6 +8,8 @@ import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
 
 export const CLI = join(dirname(fileURLToPath(import.meta.url)), '..', '..', 'tools', 'cli.js');
+/** As a user's shell has it: what the test runner adds to Node's options would take signals that concern the tools. */
+const { NODE_OPTIONS: _runners, ...USER_ENVIRONMENT } = process.env;
 const OUTPUT_BYTES_MAX = 1024 * 1024 * 1024;
 
 export interface CliResult {
@@ -22,7 +24,12 @@ export function divan(...args: readonly string[]): CliResult {
 }
 
 export function run(command: string, args: readonly string[], input?: string): CliResult {
-  const options = { encoding: 'utf8', maxBuffer: OUTPUT_BYTES_MAX, input } as const;
+  const options = {
+    encoding: 'utf8',
+    maxBuffer: OUTPUT_BYTES_MAX,
+    input,
+    env: USER_ENVIRONMENT,
+  } as const;
   const { status, stdout, stderr } = spawnSync(command, args, options);
   return { code: status, stdout, stderr };
 }
@@ -36,7 +43,10 @@ export function divanOk(t: Test, ...args: readonly string[]): string {
 
 /** Starts a command. The caller ends it. */
 export function divanStart(...args: readonly string[]) {
-  return spawn(process.execPath, [CLI, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  return spawn(process.execPath, [CLI, ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: USER_ENVIRONMENT,
+  });
 }
 
 /** A directory that is gone after the test. */
