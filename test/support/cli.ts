@@ -8,8 +8,11 @@ import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
 
 export const CLI = join(dirname(fileURLToPath(import.meta.url)), '..', '..', 'tools', 'cli.js');
-/** As a user's shell has it: what the test runner adds to Node's options would take signals that concern the tools. */
-const { NODE_OPTIONS: _runners, ...USER_ENVIRONMENT } = process.env;
+/**
+ * The test runner puts an import of its own into NODE_OPTIONS of every child, which takes signals that concern the tools. `env`
+ * takes it out again, so that they run as in a user's shell.
+ */
+const AS_USER = ['-u', 'NODE_OPTIONS', process.execPath, CLI];
 const OUTPUT_BYTES_MAX = 1024 * 1024 * 1024;
 
 export interface CliResult {
@@ -20,7 +23,7 @@ export interface CliResult {
 
 /** Runs a command to its end. */
 export function divan(...args: readonly string[]): CliResult {
-  return run(process.execPath, [CLI, ...args]);
+  return run('env', [...AS_USER, ...args]);
 }
 
 export function run(command: string, args: readonly string[], input?: string): CliResult {
@@ -28,7 +31,6 @@ export function run(command: string, args: readonly string[], input?: string): C
     encoding: 'utf8',
     maxBuffer: OUTPUT_BYTES_MAX,
     input,
-    env: USER_ENVIRONMENT,
   } as const;
   const { status, stdout, stderr } = spawnSync(command, args, options);
   return { code: status, stdout, stderr };
@@ -43,9 +45,8 @@ export function divanOk(t: Test, ...args: readonly string[]): string {
 
 /** Starts a command. The caller ends it. */
 export function divanStart(...args: readonly string[]) {
-  return spawn(process.execPath, [CLI, ...args], {
+  return spawn('env', [...AS_USER, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: USER_ENVIRONMENT,
   });
 }
 

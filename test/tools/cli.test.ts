@@ -317,7 +317,7 @@ t.test('a disk that fills up in the middle of a load', async (t) => {
   // The limit of the shell is in blocks of 1,024 bytes: about 4 MB, less than the documents take. It ends in a short write.
   const { code, stderr } = run('bash', [
     '-c',
-    `ulimit -f 4000; exec ${process.execPath} ${CLI} load ${shard} ${input} --batch 200`,
+    `ulimit -f 4000; unset NODE_OPTIONS; exec ${process.execPath} ${CLI} load ${shard} ${input} --batch 200`,
   ]);
   t.equal(code, 1);
   t.match(stderr, /^divan: [^\n]*\(NO_SPACE\)\n$/);
