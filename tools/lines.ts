@@ -6,7 +6,8 @@ import { DivanError } from '../engine/errors.js';
 
 /** A line longer than this is refused: a body of 64 MiB with attachments of twice as much fits. */
 const LINE_BYTES_MAX = 256 * 1024 * 1024;
-const CHUNK_BYTES = 1024 * 1024;
+/** So much is scanned between two turns of the event loop: a few milliseconds. */
+const CHUNK_BYTES = 256 * 1024;
 const NEWLINE = 0x0a;
 
 /** Lines of one chunk: `bytes[start, end)` each, numbered from 1. */

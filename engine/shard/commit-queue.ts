@@ -10,7 +10,7 @@ import { DivanError } from '../errors.js';
 import type { AppendFile, CommitInput } from '../file/append-file.js';
 
 /** A commit gathers requests until they cost this much. */
-const GROUP_COST_MAX = 512 * 1024;
+const GROUP_COST_MAX = 256 * 1024;
 /** A group this large is prepared while the commit before it is still being synced; a smaller one waits and grows. */
 const EAGER_COST = 128 * 1024;
 /** Callers wait while this much waits, so that the queue is bounded. */
