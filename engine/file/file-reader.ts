@@ -53,6 +53,9 @@ export async function checksumOfRange(
 
 const PIECE_BYTES = 1024 * 1024;
 
+/** Small, since between the records of two large commits there is much that nobody asks for. */
+const BLOCK_BYTES = 64 * 1024;
+
 /**
  * Small reads that go steadily up or down a file, served from two aligned blocks in memory: recovery walks the records
  * backwards and replays them forwards, and a read of the disk for each would take a second for every 30,000.
@@ -67,13 +70,13 @@ export class SteadyReader {
 
   /** The bytes `[pos, pos + length)`, or fewer where the file ends. Valid until the next call. */
   async read(pos: number, length: number): Promise<Uint8Array> {
-    const first = pos - (pos % PIECE_BYTES);
+    const first = pos - (pos % BLOCK_BYTES);
     const block = this.#inMemory(first) ?? (await this.#load(first));
     const from = pos - first;
-    if (from + length <= PIECE_BYTES) return block.subarray(from, from + length);
-    if (length > PIECE_BYTES) return readUpTo(this.#file, pos, length);
+    if (from + length <= BLOCK_BYTES) return block.subarray(from, from + length);
+    if (length > BLOCK_BYTES) return readUpTo(this.#file, pos, length);
     const head = block.subarray(from);
-    const next = this.#inMemory(first + PIECE_BYTES) ?? (await this.#load(first + PIECE_BYTES));
+    const next = this.#inMemory(first + BLOCK_BYTES) ?? (await this.#load(first + BLOCK_BYTES));
     return Buffer.concat([head, next.subarray(0, length - head.length)]);
   }
 
@@ -83,7 +86,7 @@ export class SteadyReader {
   }
 
   async #load(pos: number): Promise<Buffer> {
-    const bytes = await readUpTo(this.#file, pos, PIECE_BYTES);
+    const bytes = await readUpTo(this.#file, pos, BLOCK_BYTES);
     if (this.#blocks.length === 2) this.#blocks.shift();
     this.#blocks.push({ pos, bytes });
     return bytes;

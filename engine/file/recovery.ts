@@ -23,8 +23,36 @@ export interface Recovered {
   readonly block: FirstBlock;
   readonly witness: Witness;
   readonly newest: CommitRecord;
-  /** The position of the record of every commit to replay, oldest first. */
-  readonly replay: Float64Array;
+  /** The change lists of the commits to replay, oldest first. */
+  readonly replay: ReplayList;
+}
+
+/** Refs of change lists, packed: there can be a million. */
+export class ReplayList {
+  #values = new Float64Array(48);
+  #count = 0;
+
+  get length(): number {
+    return this.#count;
+  }
+
+  add(pos: number, length: number, crc: number): void {
+    const at = this.#count * 3;
+    if (at === this.#values.length) {
+      const grown = new Float64Array(at * 2);
+      grown.set(this.#values);
+      this.#values = grown;
+    }
+    this.#values[at] = pos;
+    this.#values[at + 1] = length;
+    this.#values[at + 2] = crc;
+    this.#count++;
+  }
+
+  at(index: number): { readonly pos: number; readonly length: number; readonly crc: number } {
+    const [pos = 0, length = 0, crc = 0] = this.#values.subarray(index * 3, index * 3 + 3);
+    return { pos, length, crc };
+  }
 }
 
 /**
@@ -140,13 +168,14 @@ async function recordsToReplay(
   file: StorageFile,
   block: FirstBlock,
   newest: CommitRecord,
-): Promise<Float64Array> {
+): Promise<ReplayList> {
   const mark = recordMark(block);
   const reader = new SteadyReader(file);
-  const positions: number[] = [];
+  const newestFirst = new ReplayList();
   let record = newest;
   while (record.pos >= newest.replayFrom) {
-    if (record.changesLength > 0) positions.push(record.pos);
+    const { changesLength, changesCrc } = record;
+    if (changesLength > 0) newestFirst.add(record.pos - changesLength, changesLength, changesCrc);
     if (record.previousPos === 0 || record.previousPos < newest.replayFrom) break;
     const pos = record.previousPos;
     const previous = decodeRecord(await reader.read(pos, RECORD_BYTES), 0, mark, pos);
@@ -155,24 +184,34 @@ async function recordsToReplay(
     }
     record = previous;
   }
-  return Float64Array.from(positions.reverse());
+  const oldestFirst = new ReplayList();
+  for (let index = newestFirst.length - 1; index >= 0; index--) {
+    const { pos, length, crc } = newestFirst.at(index);
+    oldestFirst.add(pos, length, crc);
+  }
+  return oldestFirst;
 }
 
-/** Step 4: the change lists to replay, oldest first. Each is valid until the next is asked for. Throws `CORRUPT`. */
+/** Step 4: the change lists to replay, oldest first, each read while the one before it is used. Throws `CORRUPT`. */
 export async function* changeListsToReplay(
   file: StorageFile,
-  recovered: Recovered,
+  { replay }: Recovered,
 ): AsyncGenerator<Uint8Array> {
-  const mark = recordMark(recovered.block);
   const reader = new SteadyReader(file);
-  for (const pos of recovered.replay) {
-    const record = decodeRecord(await reader.read(pos, RECORD_BYTES), 0, mark, pos);
-    if (record === undefined) throw damaged(file.path, pos, 'a commit record');
-    const at = record.pos - record.changesLength;
-    const changes = await reader.read(at, record.changesLength);
-    if (changes.length < record.changesLength || checksum(changes) !== record.changesCrc) {
-      throw damaged(file.path, at, 'a change list');
+  const read = (index: number): Promise<Uint8Array> => {
+    const { pos, length } = replay.at(index);
+    return reader.read(pos, length);
+  };
+  let next = replay.length > 0 ? read(0) : undefined;
+  for (let index = 0; next !== undefined; index++) {
+    const { pos, length, crc } = replay.at(index);
+    const changes = await next;
+    if (changes.length < length || checksum(changes) !== crc) {
+      throw damaged(file.path, pos, 'a change list');
     }
+    next = index + 1 < replay.length ? read(index + 1) : undefined;
+    // Whoever stops early does not wait for the read that failed; whoever goes on hears of it.
+    next?.catch(() => undefined);
     yield changes;
   }
 }

@@ -126,7 +126,9 @@ export function readChangeList(
   target: ChangeTarget,
   begin: (firstSeq: number, counters: Counters) => void,
 ): void {
-  const reader = new ByteReader().reset(bytes);
+  // Views of a Buffer are Buffers, which are slower to make than plain ones; and here are several for each operation.
+  const plain = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
+  const reader = new ByteReader().reset(plain);
   begin(reader.varint(), {
     updateSeq: reader.varint(),
     purgeSeq: reader.varint(),

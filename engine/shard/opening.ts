@@ -27,12 +27,14 @@ export async function loadState(file: StorageFile, recovered: Recovered): Promis
   overlays.onMetadata = (changed) => {
     metadata = changed;
   };
+  overlays.beginLoading();
   for await (const changes of changeListsToReplay(file, recovered)) {
     readChangeList(changes, overlays, (firstSeq, after) => {
       overlays.begin(0, firstSeq);
       counters = after;
     });
   }
+  overlays.endLoading();
   return { roots: state.roots, counters, metadata, overlays };
 }
 

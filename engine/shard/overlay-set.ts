@@ -36,6 +36,15 @@ export class OverlaySet implements ChangeTarget {
     return TREE_NAMES.every((name) => this.overlays[name].count === 0);
   }
 
+  /** Before the commits of a file are replayed. The keys of the other trees mostly come in order, or are few. */
+  beginLoading(): void {
+    this.overlays.byId.beginLoading();
+  }
+
+  endLoading(): void {
+    this.overlays.byId.endLoading();
+  }
+
   /** Begins the operations of one commit. */
   begin(version: number, nextSeq: number): void {
     this.#version = version;

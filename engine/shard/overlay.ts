@@ -10,6 +10,7 @@
  */
 import assert from 'node:assert';
 import { compareBytes } from '../file/bytes.js';
+import { orderByPrefix } from './overlay-order.js';
 
 const ARENA_BITS = 20;
 const ARENA_BYTES = 2 ** ARENA_BITS;
@@ -19,6 +20,8 @@ const OFFSET_MASK = ARENA_BYTES - 1;
 const HEADER_BYTES = 16;
 /** Sorted handles are kept in blocks, split in half when full: an insertion moves at most so many. */
 const BLOCK_ENTRIES_MAX = 256;
+/** Blocks of sorted entries are left with room for later ones. */
+const BLOCK_ENTRIES_LOADED = 192;
 
 interface Arena {
   readonly bytes: Uint8Array;
@@ -27,8 +30,8 @@ interface Arena {
 
 interface Block {
   readonly handles: Uint32Array;
-  /** The first four bytes of each key as a number: most comparisons end here, without a visit to the arena. */
-  readonly prefixes: Uint32Array;
+  /** The first six bytes of each key as a number: most comparisons end here, without a visit to the arena. */
+  readonly prefixes: Float64Array;
   count: number;
 }
 
@@ -37,8 +40,12 @@ export class Overlay {
   /** Where the next entry goes in the last arena. Starts past 0, so that no handle is 0. */
   #top = HEADER_BYTES;
   readonly #blocks: Block[] = [newBlock()];
+  /** The prefix of the last key of each block but the last, side by side: the search among blocks stays in the CPU's cache. */
+  #lastPrefixes = new Float64Array(16);
   #bytes = 0;
   #count = 0;
+  /** While loading, the handles as they came. */
+  #arrivals: Uint32Array | undefined;
   /** Changes whenever a new key moves handles about, so that cursors know to look for their place again. */
   shape = 0;
 
@@ -54,6 +61,10 @@ export class Overlay {
 
   /** Sets (or with `value` undefined removes) a key as of `version`. REQUIRES: versions never fall. Copies its arguments. */
   put(key: Uint8Array, value: Uint8Array | undefined, version: number): void {
+    if (this.#arrivals !== undefined) {
+      this.#arrive(this.#append(key, value, version, 0));
+      return;
+    }
     const at = this.#lowerBound(key);
     const block = this.#blocks[at.block];
     assert(block !== undefined);
@@ -62,6 +73,60 @@ export class Overlay {
     const handle = this.#append(key, value, version, same ? existing : 0);
     if (same) block.handles[at.index] = handle;
     else this.#insert(at.block, at.index, handle, prefixOf(key));
+  }
+
+  /**
+   * What is put from now on is sorted all at once by `endLoading`: twice as fast for the many entries of a replay.
+   * REQUIRES: the overlay is empty, and nobody reads it until then; all entries have one version.
+   */
+  beginLoading(): void {
+    assert(this.#bytes === 0, 'only an empty overlay is loaded');
+    this.#arrivals = new Uint32Array(1024);
+  }
+
+  endLoading(): void {
+    const handles = this.#arrivals?.subarray(0, this.#count) ?? new Uint32Array(0);
+    this.#arrivals = undefined;
+    this.#count = 0;
+    const prefixes = Float64Array.from(handles, (handle) => prefixOf(this.keyOf(handle)));
+    const compare = (a: number, b: number) =>
+      this.#compare(this.keyOf(handles[a] ?? 0), handles[b] ?? 0);
+    const order = orderByPrefix(prefixes, compare);
+    for (let at = 0; at < order.length; at++) {
+      const index = order[at] ?? 0;
+      const next = order[at + 1];
+      // Of the entries of one key only the newest, which is the last, was ever to be seen.
+      const superseded =
+        next !== undefined && prefixes[index] === prefixes[next] && compare(index, next) === 0;
+      if (!superseded) this.#addSorted(handles[index] ?? 0, prefixes[index] ?? 0);
+    }
+    this.shape++;
+  }
+
+  #arrive(handle: number): void {
+    let arrivals = this.#arrivals;
+    assert(arrivals !== undefined);
+    if (this.#count === arrivals.length) {
+      arrivals = new Uint32Array(this.#count * 2);
+      arrivals.set(this.#arrivals ?? []);
+      this.#arrivals = arrivals;
+    }
+    arrivals[this.#count++] = handle;
+  }
+
+  /** Puts a handle behind all others. */
+  #addSorted(handle: number, prefix: number): void {
+    let block = this.#blocks[this.#blocks.length - 1];
+    assert(block !== undefined);
+    if (block.count === BLOCK_ENTRIES_LOADED) {
+      const last = block.prefixes[block.count - 1] ?? 0;
+      block = newBlock();
+      this.#blocks.push(block);
+      this.#addLastPrefix(this.#blocks.length - 2, last);
+    }
+    block.handles[block.count] = handle;
+    block.prefixes[block.count++] = prefix;
+    this.#count++;
   }
 
   /** The handle of the entry for a key that a reader with `version` sees (perhaps a removal), or 0. */
@@ -103,16 +168,29 @@ export class Overlay {
     const prefix = prefixOf(key);
     // Seqs only grow: the common place for a new key in half of the trees is behind the last one.
     if (this.#isAfterLast(key, prefix, lastBlock)) return { block: last, index: lastBlock.count };
+    const block = this.#blockOf(key, prefix, last);
+    return { block, index: this.#lowerBoundIn(block, key, prefix) };
+  }
+
+  /** The first of the blocks up to `last` whose last key is not before `key`. */
+  #blockOf(key: Uint8Array, prefix: number, last: number): number {
+    const lastPrefixes = this.#lastPrefixes;
     let low = 0;
     let high = last;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      const block = this.#blocks[middle];
-      assert(block !== undefined);
-      if (this.#isAfterLast(key, prefix, block)) low = middle + 1;
+      const other = lastPrefixes[middle] ?? 0;
+      if (prefix > other || (prefix === other && this.#isAfterLastOf(key, middle)))
+        low = middle + 1;
       else high = middle;
     }
-    return { block: low, index: this.#lowerBoundIn(low, key, prefix) };
+    return low;
+  }
+
+  #isAfterLastOf(key: Uint8Array, blockIndex: number): boolean {
+    const block = this.#blocks[blockIndex];
+    assert(block !== undefined);
+    return this.#compare(key, block.handles[block.count - 1] ?? 0) > 0;
   }
 
   #isAfterLast(key: Uint8Array, prefix: number, block: Block): boolean {
@@ -167,6 +245,19 @@ export class Overlay {
     right.count = block.count - keep;
     block.count = keep;
     this.#blocks.splice(blockIndex + 1, 0, right);
+    this.#addLastPrefix(blockIndex, block.prefixes[keep - 1] ?? 0);
+  }
+
+  /** REQUIRES: the blocks from `at` on have just moved up by one, and no key stands behind the last of its block but in the last. */
+  #addLastPrefix(at: number, prefix: number): void {
+    const count = this.#blocks.length;
+    if (count > this.#lastPrefixes.length) {
+      const grown = new Float64Array(count * 2);
+      grown.set(this.#lastPrefixes);
+      this.#lastPrefixes = grown;
+    }
+    this.#lastPrefixes.copyWithin(at + 1, at, count - 2);
+    this.#lastPrefixes[at] = prefix;
   }
 
   #append(key: Uint8Array, value: Uint8Array | undefined, version: number, older: number): number {
@@ -346,14 +437,14 @@ function newArena(length: number): Arena {
 function newBlock(): Block {
   return {
     handles: new Uint32Array(BLOCK_ENTRIES_MAX),
-    prefixes: new Uint32Array(BLOCK_ENTRIES_MAX),
+    prefixes: new Float64Array(BLOCK_ENTRIES_MAX),
     count: 0,
   };
 }
 
-/** The first four bytes of a key, zeros past its end: orders keys wherever it differs. */
+/** The first six bytes of a key as a number, zeros past its end: orders keys wherever it differs. */
 function prefixOf(key: Uint8Array): number {
-  return (
-    (((key[0] ?? 0) << 24) | ((key[1] ?? 0) << 16) | ((key[2] ?? 0) << 8) | (key[3] ?? 0)) >>> 0
-  );
+  const high = ((key[0] ?? 0) << 16) | ((key[1] ?? 0) << 8) | (key[2] ?? 0);
+  const low = ((key[3] ?? 0) << 16) | ((key[4] ?? 0) << 8) | (key[5] ?? 0);
+  return high * 2 ** 24 + low;
 }

@@ -50,7 +50,7 @@ export interface ShardWorld {
 export interface ShardOptions {
   /** Bytes of tree nodes kept in memory. */
   readonly cacheBytes?: number;
-  /** The overlay is flushed when it holds so many bytes; at most twice as many are in memory. */
+  /** The overlay is flushed when it holds so many bytes; meanwhile the next one grows to at most a quarter of that. */
   readonly overlayBytes?: number;
   /** Nodes of the trees have at most so many bytes. */
   readonly nodeBytes?: number;
@@ -61,7 +61,7 @@ export interface CreateOptions extends ShardOptions {
   readonly hashRule?: HashRule;
 }
 
-export const OVERLAY_BYTES_DEFAULT = 64 * 1024 * 1024;
+export const OVERLAY_BYTES_DEFAULT = 96 * 1024 * 1024;
 /** A flush is also due when so many bytes of commits would have to be replayed. */
 const REPLAY_BYTES_MAX = 256 * 1024 * 1024;
 /** A seal is written when nothing was committed for so long. */
@@ -78,7 +78,8 @@ export class Shard implements CommitTarget {
   readonly #queue: CommitQueue;
   readonly #context: LiveState;
   #flushing: Promise<void> | undefined;
-  #flushedAt: number;
+  /** Bytes of the commits since the last flush began. */
+  #unflushedBytes = 0;
   #cancelSeal: (() => void) | undefined;
   #closing: Promise<void> | undefined;
 
@@ -93,7 +94,6 @@ export class Shard implements CommitTarget {
     this.#cache = new NodeCache((ref) => file.read(ref), options.cacheBytes ?? CACHE_BYTES_DEFAULT);
     this.#overlayBytes = options.overlayBytes ?? OVERLAY_BYTES_DEFAULT;
     this.#nodeBytes = options.nodeBytes ?? NODE_BYTES_DEFAULT;
-    this.#flushedAt = file.end;
     this.#context = new LiveState(file, this.#cache, opened);
     this.#queue = new CommitQueue(this);
   }
@@ -247,18 +247,19 @@ export class Shard implements CommitTarget {
     await this.#queue.submit(request);
   }
 
-  /** Of `CommitTarget`: starts a flush when one is due, and waits for it while even the second overlay is full. */
+  /** Of `CommitTarget`: starts a flush when one is due, and waits for a running one when the overlay behind it is a quarter full. */
   async beforeGroup(): Promise<void> {
-    if (!this.#flushDue()) return;
-    await this.#flushing;
-    this.file.assertWritable();
-    this.#startFlush();
+    if (this.#flushing !== undefined && this.#overlayFilledTo(0.25)) {
+      await this.#flushing;
+      this.file.assertWritable();
+    }
+    if (this.#flushing === undefined && this.#overlayFilledTo(1)) this.#startFlush();
   }
 
-  #flushDue(): boolean {
+  #overlayFilledTo(part: number): boolean {
     return (
-      this.#context.active.bytes >= this.#overlayBytes ||
-      this.file.end - this.#flushedAt >= REPLAY_BYTES_MAX
+      this.#context.active.bytes >= part * this.#overlayBytes ||
+      this.#unflushedBytes >= part * REPLAY_BYTES_MAX
     );
   }
 
@@ -275,7 +276,7 @@ export class Shard implements CommitTarget {
       frozen: context.freeze(),
       replayFrom,
     }).then((flushed) => context.thaw(flushed));
-    this.#flushedAt = replayFrom;
+    this.#unflushedBytes = 0;
     this.#flushing = done.finally(() => {
       this.#flushing = undefined;
     });
@@ -293,6 +294,7 @@ export class Shard implements CommitTarget {
     const finished = this.#context.finish();
     if (finished === undefined) return undefined;
     const { commit, published } = finished;
+    this.#unflushedBytes += commit.bytes.length;
     return {
       commit,
       published: () => {
