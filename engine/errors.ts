@@ -10,6 +10,8 @@
 export const ERROR_CODES = {
   ABORTED: 'The caller cancelled the operation; what it had begun was undone.',
   ATTACHMENT_MISSING: 'A document names an attachment stub that its parent revision does not have.',
+  CHECKPOINT:
+    'The checkpoint of a rewrite is damaged, or belongs to another source, commit or set of ranges.',
   CHECKSUM: 'Bytes that a reference points to do not have the checksum that the reference holds.',
   CLOSED: 'The shard or file was closed before the call.',
   CONFLICT: 'The edit does not extend a leaf revision of the document.',
@@ -22,6 +24,7 @@ export const ERROR_CODES = {
     'A document breaks a rule for documents: its id, a system member, a revision, an attachment.',
   INVALID_JSON:
     'A text is not the JSON that Divan stores: syntax, UTF-8, duplicate members, depth, surrogates.',
+  INVALID_PLAN: 'The plan of a rewrite is malformed, or is not for this command and these files.',
   INVALID_RANGE:
     'Hash ranges are malformed, or leave a gap, overlap, or do not tile the range of the source.',
   IO: 'The operating system refused to read, write or sync.',

@@ -1,7 +1,8 @@
 /** `divan split`: one shard file into two or more by hash range. */
 import type { Command } from 'commander';
 import { DivanError } from '../engine/errors.js';
-import { type SplitResult, split, WORKERS_DEFAULT } from '../engine/rewrite/split.js';
+import { WORKERS_DEFAULT } from '../engine/rewrite/job.js';
+import { type SplitResult, split } from '../engine/rewrite/split.js';
 import { formatRange, parseRange } from '../engine/shard/hash.js';
 import { type CommandContext, runCommand } from './command.js';
 import { Progress } from './progress.js';
@@ -55,15 +56,8 @@ async function splitCommand(
           : { ranges: options.range.map(parseRange) },
       workers,
       signal: context.signal,
-      // Two passes over all documents: the first, which copies, takes most of the time.
-      onProgress: ({ phase, docsDone, docsTotal }) =>
-        progress.show({
-          phase,
-          docsDone,
-          docsTotal,
-          bytesDone: phase === 'documents' ? docsDone * 3 : docsTotal * 3 + docsDone,
-          bytesTotal: docsTotal * 4,
-        }),
+      onProgress: ({ phase, docsDone, docsTotal, share }) =>
+        progress.show({ phase, docsDone, docsTotal, bytesDone: share * 1000, bytesTotal: 1000 }),
     });
     progress.stop();
     report(result, (context.host.now() - startMs) / 1000, context.json);

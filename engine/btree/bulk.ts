@@ -99,6 +99,11 @@ export class BulkBuilder {
     this.#levels.baseRun.add(key, value);
   }
 
+  /** The run that entries are added to, for those that copy them as they are. */
+  get leafRun(): NodeRun {
+    return this.#levels.baseRun;
+  }
+
   /** Makes nodes of what is left and returns the root; undefined if nothing was added. */
   finish(): TreeRoot | undefined {
     return this.#levels.finish();

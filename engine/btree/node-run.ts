@@ -77,6 +77,26 @@ export class NodeRun {
     this.#cutFull();
   }
 
+  /**
+   * Begins to add an entry of another node, `bytes[start, end)`, as it is. Returns where it starts in `entryBytes`, where some
+   * of it may be changed before `endEntry`; its length and its order among the keys must stay.
+   */
+  beginEntry(bytes: Uint8Array, start: number, end: number): number {
+    const at = this.#entries.skip(end - start);
+    this.#entries.bytes.set(bytes.subarray(start, end), at);
+    this.#starts.push(at);
+    return at;
+  }
+
+  /** The entries of the run; replaced when more are added. */
+  get entryBytes(): Uint8Array {
+    return this.#entries.bytes;
+  }
+
+  endEntry(): void {
+    this.#cutFull();
+  }
+
   /** Adds a child of an interior node. */
   addChild(separator: Uint8Array, ref: Ref, totals: Float64Array): void {
     const value = new ByteWriter();

@@ -37,6 +37,8 @@ export const RUN_FRAME_BYTES = 12;
 
 const NO_STATE: Ref = { pos: filePos(0), length: 0, crc: 0, codec: 0 };
 
+const NO_WITNESS: Witness = { count: -1, length: filePos(0), generation: 0 };
+
 /** The state that a flush ends with. */
 export interface FlushedState {
   readonly ref: Ref;
@@ -96,11 +98,7 @@ export class AppendFile {
     locked: boolean,
   ): Promise<AppendFile> {
     const file = await storage.open(path, 'create');
-    const appendFile = new AppendFile(storage, file, block, {
-      count: -1,
-      length: filePos(0),
-      generation: 0,
-    });
+    const appendFile = new AppendFile(storage, file, block, NO_WITNESS);
     try {
       if (locked) await lock(storage, file, path);
       await appendFile.write(encodeFirstBlock(block), filePos(0));
@@ -109,6 +107,33 @@ export class AppendFile {
       throw error;
     }
     return appendFile;
+  }
+
+  /**
+   * Goes on with a file that `begin` began and that may be cut off behind `length`, where whatever follows was not vouched for.
+   * Throws `CORRUPT` if it is not that file or is shorter, and `NOT_FOUND`.
+   */
+  static async resume(
+    storage: Storage,
+    path: string,
+    block: FirstBlock,
+    length: FilePos,
+  ): Promise<AppendFile> {
+    const file = await storage.open(path, 'write');
+    try {
+      const expected = encodeFirstBlock(block);
+      const found = await readUpTo(file, 0, expected.length);
+      if (Buffer.compare(found, expected) !== 0 || (await file.size()) < length) {
+        throw new DivanError('CORRUPT', `${path} is not the file that was begun`, { path });
+      }
+      await file.truncate(length);
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+    const resumed = new AppendFile(storage, file, block, NO_WITNESS);
+    resumed.#end = length;
+    return resumed;
   }
 
   /**

@@ -30,6 +30,9 @@ export interface Ref {
 
 /** A ref takes this many bytes in the file: position u48, length u32, CRC-32 u32, codec u8, all little-endian. */
 export const REF_BYTES = 15;
+/** Where length and checksum stand in it. */
+export const REF_LENGTH_AT = 6;
+export const REF_CRC_AT = 10;
 
 /** CRC-32 (zlib, IEEE) of a run of bytes. */
 export function checksum(bytes: Uint8Array, start = 0): number {
@@ -38,16 +41,16 @@ export function checksum(bytes: Uint8Array, start = 0): number {
 
 export function writeRef(bytes: Uint8Array, at: number, ref: Ref): void {
   writeU48(bytes, at, ref.pos);
-  writeU32(bytes, at + 6, ref.length);
-  writeU32(bytes, at + 10, ref.crc);
+  writeU32(bytes, at + REF_LENGTH_AT, ref.length);
+  writeU32(bytes, at + REF_CRC_AT, ref.crc);
   bytes[at + 14] = ref.codec;
 }
 
 export function readRef(bytes: Uint8Array, at: number): Ref {
   return {
     pos: filePos(readU48(bytes, at)),
-    length: readU32(bytes, at + 6),
-    crc: readU32(bytes, at + 10),
+    length: readU32(bytes, at + REF_LENGTH_AT),
+    crc: readU32(bytes, at + REF_CRC_AT),
     codec: byteAt(bytes, at + 14),
   };
 }

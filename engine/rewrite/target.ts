@@ -1,76 +1,135 @@
 /**
- * One target of a rewrite: a new shard file that is written as one stream, in an order that depends on nothing but source, range
- * and plan.
+ * One target of a rewrite: a new shard file that is written as one stream, in an order that depends on nothing but the sources and
+ * the plan. Pieces, syncs, checkpoints and resuming leave no trace in it.
  */
-import { BulkBuilder } from '../btree/bulk.js';
+import { BulkBuilder, type TreeEdge } from '../btree/bulk.js';
+import type { NodeRun } from '../btree/node-run.js';
 import type { NodeSink, TreeRoot } from '../btree/tree.js';
 import { AppendFile, RUN_FRAME_BYTES } from '../file/append-file.js';
 import { RECORD_BYTES } from '../file/commit-record.js';
 import { checksum, type FilePos, filePos, type Ref } from '../file/ref.js';
 import type { Storage } from '../file/storage.js';
 import { TREE_SHAPES } from '../shard/flush.js';
-import type { ShardRange } from '../shard/hash.js';
 import {
   type Counters,
   encodeState,
   type Metadata,
-  type PerTree,
   perTree,
+  type TreeName,
 } from '../shard/state.js';
+import type { TargetPlan } from './plan.js';
 
-/** The stream is written in pieces of this size. */
-const BUFFER_BYTES = 1024 * 1024;
+/** More pieces than this are not written at a time. */
+const WRITES_AT_ONCE = 2;
 
-/** What the plan says of a target: everything about it that is not copied. */
-export interface TargetPlan {
-  /** Where the file is written before it gets its name. */
-  readonly temporaryPath: string;
+/** The trees of a target in the order in which they are written. */
+export const PASSES: readonly TreeName[] = [
+  'bySeq',
+  'byId',
+  'local',
+  'localBySeq',
+  'purgeBySeq',
+  'purgeByUuid',
+];
+
+/** How far a target is: what a rewrite needs to go on with it. */
+export interface TargetState {
+  /** Its index in the plan. */
+  readonly index: number;
+  /** Bytes of the file that are durable and stay. */
+  readonly length: number;
+  /** The roots of the trees that are done, in the order of `PASSES`. */
+  readonly roots: readonly (TreeRoot | undefined)[];
+  /** Of the tree that is being built: the key of the last entry that was read for it, and its right edge. */
+  readonly cursor: Uint8Array | undefined;
+  readonly edge: TreeEdge;
+  /** How many entries of that tree, and for by-seq how many bytes of bodies, came before the cursor. */
+  readonly entriesDone: number;
+  readonly bodyBytesDone: number;
+}
+
+/** What is known of a target besides its content. */
+export interface TargetInput {
+  readonly index: number;
   readonly path: string;
-  readonly range: ShardRange;
-  readonly fileId: Uint8Array;
-  readonly salt: Uint8Array;
-  readonly uuid: Uint8Array;
+  readonly plan: TargetPlan;
+  /** The stream is written in pieces of this size. */
+  readonly pieceBytes: number;
 }
 
 export class Target implements NodeSink {
+  readonly index: number;
   readonly plan: TargetPlan;
-  readonly builders: PerTree<BulkBuilder>;
   readonly #file: AppendFile;
-  #buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
+  readonly #pieceBytes: number;
+  readonly #roots: (TreeRoot | undefined)[] = [];
+  #builder: BulkBuilder;
+  #piece: Buffer;
   #used = 0;
-  /** Where the first byte of the buffer will stand. */
-  #bufferPos: FilePos;
-  readonly #filled: { readonly pos: FilePos; readonly bytes: Uint8Array }[] = [];
+  /** Where the first byte of the piece will stand. */
+  #piecePos: FilePos;
+  /** Pieces that were written and can be filled again. */
+  readonly #spare: Buffer[] = [];
+  readonly #writing = new Set<Promise<void>>();
+  #failure: unknown;
 
-  private constructor(plan: TargetPlan, file: AppendFile) {
-    this.plan = plan;
+  private constructor(input: TargetInput, file: AppendFile) {
+    this.index = input.index;
+    this.plan = input.plan;
     this.#file = file;
-    this.#bufferPos = file.end;
-    this.builders = perTree((name) => new BulkBuilder(this, TREE_SHAPES[name]));
+    this.#pieceBytes = input.pieceBytes;
+    this.#piece = Buffer.allocUnsafeSlow(input.pieceBytes);
+    this.#piecePos = file.end;
+    this.#builder = this.#newBuilder();
   }
 
-  /** Makes the file under its temporary name. Throws `EXISTS`, `NO_SPACE`, `IO`. */
-  static async create(storage: Storage, plan: TargetPlan): Promise<Target> {
-    const { fileId, salt } = plan;
-    const file = await AppendFile.begin(storage, plan.temporaryPath, { fileId, salt }, false);
-    return new Target(plan, file);
+  /** Makes the file. Throws `EXISTS`, `NO_SPACE`, `IO`. */
+  static async create(storage: Storage, input: TargetInput): Promise<Target> {
+    const { fileId, salt } = input.plan;
+    return new Target(input, await AppendFile.begin(storage, input.path, { fileId, salt }, false));
   }
 
-  /** True when there is a piece to write: the caller awaits `drain` now and then. */
-  get full(): boolean {
-    return this.#filled.length > 0;
+  /** Goes on with a file as of a state. Throws `CORRUPT`, `NOT_FOUND`, `IO`. */
+  static async resume(storage: Storage, input: TargetInput, state: TargetState): Promise<Target> {
+    const { fileId, salt } = input.plan;
+    const length = filePos(state.length);
+    const file = await AppendFile.resume(storage, input.path, { fileId, salt }, length);
+    const target = new Target(input, file);
+    target.#roots.push(...state.roots);
+    target.#builder = target.#newBuilder();
+    target.#builder.resume(state.edge);
+    return target;
+  }
+
+  /** Entries of the tree that is being built go here. */
+  get run(): NodeRun {
+    return this.#builder.leafRun;
+  }
+
+  get builder(): BulkBuilder {
+    return this.#builder;
+  }
+
+  /** How many trees are done. */
+  get passesDone(): number {
+    return this.#roots.length;
   }
 
   /** Bytes of the stream so far. */
   get bytes(): number {
-    return this.#bufferPos + this.#used;
+    return this.#piecePos + this.#used;
+  }
+
+  /** True when so much is being written that the caller should await `drain`. */
+  get full(): boolean {
+    return this.#writing.size > WRITES_AT_ONCE;
   }
 
   /** Appends bytes to the stream and returns where they will stand. */
   appendBytes(bytes: Uint8Array): FilePos {
     this.#makeRoom(bytes.length);
-    const pos = filePos(this.#bufferPos + this.#used);
-    this.#buffer.set(bytes, this.#used);
+    const pos = filePos(this.#piecePos + this.#used);
+    this.#piece.set(bytes, this.#used);
     this.#used += bytes.length;
     return pos;
   }
@@ -79,56 +138,108 @@ export class Target implements NodeSink {
   append(node: Uint8Array): Ref {
     this.#makeRoom(RUN_FRAME_BYTES + node.length);
     const crc = checksum(node);
-    this.#file.frame(this.#buffer, this.#used, node.length, crc);
+    this.#file.frame(this.#piece, this.#used, node.length, crc);
     this.#used += RUN_FRAME_BYTES;
     return { pos: this.appendBytes(node), length: node.length, crc, codec: 0 };
   }
 
+  /** Resolves when few enough pieces are being written. Rejects with what a write was rejected with. */
   async drain(): Promise<void> {
-    for (let piece = this.#filled.shift(); piece !== undefined; piece = this.#filled.shift()) {
-      await this.#file.write(piece.bytes, piece.pos);
-    }
+    while (this.full) await Promise.race(this.#writing);
+    this.#assertWritten();
   }
 
-  /** Writes the roots, the state, the first commit and a seal, all durable, and closes the file. */
-  async finish(metadata: Metadata, source: Counters): Promise<Counters> {
-    const roots = perTree((name): TreeRoot | undefined => this.builders[name].finish());
+  /** Ends the tree that is being built. */
+  endPass(): void {
+    this.#roots.push(this.#builder.finish());
+    this.#builder = this.#newBuilder();
+  }
+
+  /** The state as of now, and a promise that resolves when it is durable. */
+  capture(place: Pick<TargetState, 'cursor' | 'entriesDone' | 'bodyBytesDone'>): {
+    readonly state: TargetState;
+    readonly durable: Promise<void>;
+  } {
+    this.#writePiece();
+    const state: TargetState = {
+      index: this.index,
+      length: this.bytes,
+      roots: [...this.#roots],
+      edge: this.#builder.edge(),
+      ...place,
+    };
+    return { state, durable: this.#sync([...this.#writing]) };
+  }
+
+  /** Writes the state, the first commit and a seal, all durable, and closes the file. REQUIRES: all passes are done. */
+  async finish(
+    metadata: Metadata,
+    seqs: Pick<Counters, 'updateSeq' | 'purgeSeq' | 'localSeq'>,
+  ): Promise<{ readonly counters: Counters; readonly state: Ref }> {
+    const roots = perTree((name) => this.#roots[PASSES.indexOf(name)]);
     const [liveDocs = 0, deletedDocs = 0, activeBytes = 0, externalBytes = 0] =
       roots.byId?.totals ?? [];
     const purgeInfos = roots.purgeBySeq?.totals[0] ?? 0;
-    const { updateSeq, purgeSeq, localSeq } = source;
-    const seqs = { updateSeq, purgeSeq, localSeq, purgeInfos };
-    const counters = { ...seqs, liveDocs, deletedDocs, activeBytes, externalBytes };
+    const totals = { purgeInfos, liveDocs, deletedDocs, activeBytes, externalBytes };
+    const counters = { ...seqs, ...totals };
     const ref = this.append(encodeState({ metadata, counters, roots }));
-    this.#fill();
-    await this.drain();
+    this.#writePiece();
+    await Promise.all(this.#writing);
+    this.#assertWritten();
     const start = this.#file.reserve(RECORD_BYTES);
     const bytes = new Uint8Array(RECORD_BYTES);
     const state = { ref, replayFrom: start };
     await this.#file.commit({ bytes, start, changesLength: 0, foreign: true, state });
     await this.#file.seal();
     await this.#file.close();
-    return counters;
+    return { counters, state: ref };
   }
 
   /** Closes the file as it is. */
   async abandon(): Promise<void> {
+    await Promise.all(this.#writing);
     await this.#file.close();
   }
 
-  #makeRoom(length: number): void {
-    if (this.#used + length <= this.#buffer.length) return;
-    this.#fill();
-    if (length > this.#buffer.length) this.#buffer = Buffer.allocUnsafeSlow(length);
+  async #sync(writes: readonly Promise<void>[]): Promise<void> {
+    await Promise.all(writes);
+    this.#assertWritten();
+    await this.#file.sync();
   }
 
-  /** Sets what is in the buffer aside to be written. */
-  #fill(): void {
+  #assertWritten(): void {
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  #newBuilder(): BulkBuilder {
+    // After the last pass nothing is built any more, whatever shape this one has.
+    return new BulkBuilder(this, TREE_SHAPES[PASSES[this.#roots.length] ?? 'byId']);
+  }
+
+  #makeRoom(length: number): void {
+    if (this.#used + length <= this.#piece.length) return;
+    this.#writePiece();
+    if (length > this.#piece.length) this.#piece = Buffer.allocUnsafeSlow(length);
+  }
+
+  /** Begins to write what is in the piece, and takes another one. */
+  #writePiece(): void {
     if (this.#used === 0) return;
+    const piece = this.#piece;
     const pos = this.#file.reserve(this.#used);
-    this.#filled.push({ pos, bytes: this.#buffer.subarray(0, this.#used) });
-    this.#bufferPos = this.#file.end;
-    this.#buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
+    const written = this.#file.write(piece.subarray(0, this.#used), pos);
+    const writing = written
+      .catch((error: unknown) => {
+        // Whoever drains, captures or finishes hears of it.
+        this.#failure ??= error;
+      })
+      .then(() => {
+        this.#writing.delete(writing);
+        if (piece.length === this.#pieceBytes) this.#spare.push(piece);
+      });
+    this.#writing.add(writing);
+    this.#piecePos = this.#file.end;
+    this.#piece = this.#spare.pop() ?? Buffer.allocUnsafeSlow(this.#pieceBytes);
     this.#used = 0;
   }
 }

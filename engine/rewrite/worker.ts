@@ -1,25 +1,33 @@
 /**
- * The entry of the piscina workers: runs one rewrite task on the real storage.
+ * The entry of the piscina workers: runs one task on the real storage.
  *
  * Errors travel as values, since their class and code are lost between threads. Cancelling is a flag in shared memory: ending
  * the thread instead would leave its files open.
  */
 import type { MessagePort } from 'node:worker_threads';
-import { DivanError, type ErrorCode, type ErrorFacts, isDivanError } from '../errors.js';
+import { type ErrorCode, type ErrorFacts, isDivanError } from '../errors.js';
+import { nodeHost } from '../file/node-host.js';
 import { nodeStorage } from '../file/node-storage.js';
-import type { Counters } from '../shard/state.js';
-import { type RewriteProgress, type RewriteTask, rewrite } from './pipeline.js';
+import { Throttle, ThrottledControl } from './control.js';
+import { type RewriteProgress, type RewriteResult, type RewriteTask, rewrite } from './pipeline.js';
+import type { TargetState } from './target.js';
 
 export interface WorkerInput {
   readonly task: RewriteTask;
-  /** Takes the progress. */
+  /** Takes the messages. */
   readonly port: MessagePort;
-  /** One number: not 0 once the work is to stop. */
-  readonly cancel: Int32Array;
+  /** Of the throttle. */
+  readonly cells: Int32Array;
+  readonly checkpoints: boolean;
 }
 
+/** What a worker says while it works. */
+export type WorkerMessage =
+  | { readonly progress: RewriteProgress }
+  | { readonly states: readonly TargetState[] };
+
 export type WorkerOutput =
-  | { readonly ok: true; readonly counters: readonly Counters[] }
+  | { readonly ok: true; readonly results: readonly RewriteResult[] }
   | {
       readonly ok: false;
       readonly code: ErrorCode;
@@ -29,17 +37,22 @@ export type WorkerOutput =
 
 const REPORT_INTERVAL_MS = 100;
 
-export default async function run({ task, port, cancel }: WorkerInput): Promise<WorkerOutput> {
+export default async function run(input: WorkerInput): Promise<WorkerOutput> {
+  const { task, port, cells, checkpoints } = input;
+  const send = (message: WorkerMessage) => port.postMessage(message);
   let reportedAt = 0;
   const onProgress = (progress: RewriteProgress) => {
-    if (Atomics.load(cancel, 0) !== 0) throw new DivanError('ABORTED', 'cancelled');
-    const now = performance.now();
+    const now = nodeHost.now();
     if (now - reportedAt < REPORT_INTERVAL_MS) return;
     reportedAt = now;
-    port.postMessage(progress);
+    send({ progress });
   };
+  const onCheckpoint = checkpoints
+    ? (states: readonly TargetState[]) => send({ states })
+    : undefined;
+  const control = new ThrottledControl(nodeHost, new Throttle(cells), onProgress, onCheckpoint);
   try {
-    return { ok: true, counters: await rewrite(nodeStorage, task, onProgress) };
+    return { ok: true, results: await rewrite(nodeStorage, task, control) };
   } catch (error) {
     if (!isDivanError(error)) throw error;
     return { ok: false, code: error.code, message: error.message, facts: error.facts };

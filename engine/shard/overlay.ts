@@ -10,7 +10,7 @@
  */
 import assert from 'node:assert';
 import { compareBytes } from '../file/bytes.js';
-import { orderByPrefix } from './overlay-order.js';
+import { orderByPrefix } from '../file/radix-order.js';
 
 const ARENA_BITS = 20;
 const ARENA_BYTES = 2 ** ARENA_BITS;

@@ -47,10 +47,12 @@ export interface Parent {
   readonly range: ShardRange;
   /** The parent's update seq when it was left. */
   readonly cutSeq: number;
-  /** How many parents were merged; seqs were multiplied by it. 1 for a split. */
+  /** How many parents were merged. 1 for a split, where seqs stay as they are. */
   readonly parentCount: number;
-  /** Which of them this is; added to the multiplied seqs. */
+  /** Which of them this is. */
   readonly parentIndex: number;
+  /** Update seqs up to this one stayed; a later one `s` became `base + (s - base) * parentCount + parentIndex`. */
+  readonly base: number;
 }
 
 export interface Metadata {
@@ -160,6 +162,7 @@ function metadataParts(metadata: Metadata): Packable {
       parent.cutSeq,
       parent.parentCount,
       parent.parentIndex,
+      parent.base,
     ]),
     metadata.security,
     metadata.revsLimit,
@@ -193,17 +196,20 @@ function readParent(parts: Unpacked): Parent {
     cutSeq: parts.int(),
     parentCount: parts.int(),
     parentIndex: parts.int(),
+    base: parts.int(),
   };
 }
 
-function rootParts(root: TreeRoot | undefined): Packable {
+/** A root as it is packed in states and checkpoints. */
+export function rootParts(root: TreeRoot | undefined): Packable {
   if (root === undefined) return null;
   const ref = new Uint8Array(REF_BYTES);
   writeRef(ref, 0, root.ref);
   return [ref, root.level, root.totals];
 }
 
-function readRoot(parts: Unpacked | undefined): TreeRoot | undefined {
+/** Throws `CORRUPT`. */
+export function readRoot(parts: Unpacked | undefined): TreeRoot | undefined {
   if (parts === undefined) return undefined;
   const ref = readRef(parts.binary(REF_BYTES), 0);
   const level = parts.int();

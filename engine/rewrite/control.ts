@@ -1,0 +1,102 @@
+/** How a running rewrite is steered from another thread: cancelled, slowed down, watched. */
+import { DivanError } from '../errors.js';
+import type { Host } from '../file/host.js';
+import type { RewriteControl, RewriteProgress } from './pipeline.js';
+import type { TargetState } from './target.js';
+
+const CANCELLED = 0;
+/** KiB a second that one worker may write; 0 for no limit. */
+const RATE = 1;
+const RATE_UNIT = 1024;
+/** A throttled rewrite looks again after at most so long whether it was cancelled, or its rate changed. */
+const NAP_MS = 100;
+
+/** Speed and end of a rewrite, shared by its threads. May be changed while it runs. */
+export class Throttle {
+  /** Plain shared memory, to be handed to a worker. */
+  readonly cells: Int32Array;
+
+  constructor(cells: Int32Array = new Int32Array(new SharedArrayBuffer(8))) {
+    this.cells = cells;
+  }
+
+  /** Bytes a second that all workers together may write; undefined for no limit. REQUIRES: at least 1 KiB for each. */
+  setRate(bytesPerSecond: number | undefined, workers: number): void {
+    const share = (bytesPerSecond ?? 0) / RATE_UNIT / Math.max(1, workers);
+    Atomics.store(
+      this.cells,
+      RATE,
+      bytesPerSecond === undefined ? 0 : Math.max(1, Math.round(share)),
+    );
+  }
+
+  /** Bytes a second for one worker, 0 for no limit. */
+  get rate(): number {
+    return Atomics.load(this.cells, RATE) * RATE_UNIT;
+  }
+
+  cancel(): void {
+    Atomics.store(this.cells, CANCELLED, 1);
+  }
+
+  get cancelled(): boolean {
+    return Atomics.load(this.cells, CANCELLED) !== 0;
+  }
+}
+
+/** Steers one task by a throttle. */
+export class ThrottledControl implements RewriteControl {
+  readonly host: Host;
+  readonly checkpoint: ((states: readonly TargetState[]) => void) | undefined;
+  readonly #throttle: Throttle;
+  readonly #onProgress: (progress: RewriteProgress) => void;
+  /** Since when, and since how many bytes, the present rate holds. */
+  #rate = 0;
+  #sinceMs = 0;
+  #sinceBytes = 0;
+
+  constructor(
+    host: Host,
+    throttle: Throttle,
+    onProgress: (progress: RewriteProgress) => void,
+    onCheckpoint: ((states: readonly TargetState[]) => void) | undefined,
+  ) {
+    this.host = host;
+    this.#throttle = throttle;
+    this.#onProgress = onProgress;
+    this.checkpoint = onCheckpoint;
+  }
+
+  progress(progress: RewriteProgress): Promise<void> | undefined {
+    this.assertGoingOn();
+    this.#onProgress(progress);
+    return this.#pauseMs(progress.bytesWritten) > 0
+      ? this.#pause(progress.bytesWritten)
+      : undefined;
+  }
+
+  /** Throws `ABORTED` once it was cancelled. */
+  assertGoingOn(): void {
+    if (this.#throttle.cancelled) throw new DivanError('ABORTED', 'cancelled');
+  }
+
+  async #pause(bytesWritten: number): Promise<void> {
+    for (let ms = this.#pauseMs(bytesWritten); ms > 0; ms = this.#pauseMs(bytesWritten)) {
+      await new Promise<void>((resolve) => this.host.setTimer(resolve, Math.min(ms, NAP_MS)));
+      this.assertGoingOn();
+    }
+  }
+
+  /** How long the rate demands to wait after so many bytes. */
+  #pauseMs(bytesWritten: number): number {
+    const { rate } = this.#throttle;
+    const now = this.host.now();
+    if (rate !== this.#rate) {
+      this.#rate = rate;
+      this.#sinceMs = now;
+      this.#sinceBytes = bytesWritten;
+    }
+    if (rate === 0) return 0;
+    return ((bytesWritten - this.#sinceBytes) / rate) * 1000 - (now - this.#sinceMs);
+  }
+}

@@ -1,0 +1,166 @@
+/** The passes over all trees but by-seq: entries are copied as they are, but for seqs that map and revisions that are stemmed. */
+import { lookup } from '../btree/lookup.js';
+import type { TreeNode } from '../btree/node.js';
+import { DivanError } from '../errors.js';
+import { readSeq } from '../file/byte-reader.js';
+import { ByteWriter, SEQ_BYTES, writeSeq } from '../file/byte-writer.js';
+import { readU32 } from '../file/bytes.js';
+import { readDocument, writeDocumentHead } from '../shard/id-tree.js';
+import { LOCAL_PREFIX } from '../shard/local-tree.js';
+import { decodePurgeInfo } from '../shard/purge-tree.js';
+import { decodeTree, encodeTree, stem } from '../shard/rev-tree.js';
+import type { TreeName } from '../shard/state.js';
+import type { Lineup } from './lineup.js';
+import { MergedRuns } from './merged-runs.js';
+import type { SeqMap } from './seq-map.js';
+import type { Target } from './target.js';
+
+export type EntriesTree = Exclude<TreeName, 'bySeq'>;
+
+/** After a run of entries: how many, and the key in the target of the last of them. */
+export type OnStep = (entries: number, bodyBytes: number, cursor: Uint8Array) => Promise<void>;
+
+/** So many entries are copied between two steps. */
+const STEP_ENTRIES = 4096;
+
+/** Copies the entries of a tree whose key in the target is after `after`. */
+export async function copyEntries(
+  lineup: Lineup,
+  tree: EntriesTree,
+  after: Uint8Array | undefined,
+  onStep: OnStep,
+): Promise<void> {
+  const pass = new EntriesPass(lineup, tree, after);
+  await pass.run(onStep);
+}
+
+class EntriesPass {
+  readonly #lineup: Lineup;
+  readonly #tree: EntriesTree;
+  readonly #runs: MergedRuns;
+  /** Where keys are seqs, how they map. */
+  readonly #keySeqs: readonly SeqMap[] | undefined;
+  /** Where values begin with a seq, how it maps. */
+  readonly #valueSeqs: readonly SeqMap[] | undefined;
+  /** Revision trees may be longer than this only if they are to be stemmed; infinite where they stay. */
+  readonly #revsLimit: number;
+  readonly #scratch = new ByteWriter();
+
+  constructor(lineup: Lineup, tree: EntriesTree, after: Uint8Array | undefined) {
+    const { sources, updateSeqs, otherSeqs, plan } = lineup;
+    this.#lineup = lineup;
+    this.#tree = tree;
+    const mapped = sources.length > 1;
+    const keyIsSeq = tree === 'localBySeq' || tree === 'purgeBySeq';
+    this.#keySeqs = mapped && keyIsSeq ? otherSeqs : undefined;
+    this.#valueSeqs = !mapped || keyIsSeq ? undefined : tree === 'byId' ? updateSeqs : otherSeqs;
+    this.#runs = new MergedRuns(sources, tree, { seqMaps: this.#keySeqs, after });
+    const stems = tree === 'byId' && plan.kind === 'compact';
+    this.#revsLimit = stems
+      ? (sources[plan.settingsFrom]?.state.metadata.revsLimit ?? Number.POSITIVE_INFINITY)
+      : Number.POSITIVE_INFINITY;
+  }
+
+  async run(onStep: OnStep): Promise<void> {
+    const runs = this.#runs;
+    let entries = 0;
+    for (;;) {
+      if (!runs.next()) {
+        if (await runs.load()) continue;
+        return;
+      }
+      const { node, from, to, source } = runs;
+      if (node === undefined) return;
+      for (let index = from; index < to; index++) {
+        const known = this.#hashOf(node, index, source);
+        const hash = typeof known === 'number' ? known : await known;
+        const target = this.#lineup.targetOf(hash);
+        if (target !== undefined) this.#copy(target, node, index, source);
+      }
+      entries += to - from;
+      if (entries >= STEP_ENTRIES) {
+        await onStep(entries, 0, this.#targetKey(node, to - 1, source));
+        entries = 0;
+      }
+    }
+  }
+
+  /** What decides about the target of an entry. Only an entry of purge-by-uuid has to be looked up. */
+  #hashOf(node: TreeNode, index: number, source: number): number | Promise<number> {
+    switch (this.#tree) {
+      case 'byId':
+        return readU32(node.bytes, node.keyEnd(index) + SEQ_BYTES);
+      case 'local':
+        return this.#hashOfLocal(node.key(index));
+      case 'localBySeq':
+        return this.#hashOfLocal(node.value(index));
+      case 'purgeBySeq':
+        return this.#hashOfPurge(node.value(index));
+      case 'purgeByUuid':
+        return this.#hashOfPurgeSeq(node.value(index), source);
+    }
+  }
+
+  /** Local docs go where their whole id, `_local/` included, hashes to. */
+  #hashOfLocal(id: Uint8Array): number {
+    return this.#lineup.hashOf(Buffer.concat([Buffer.from(LOCAL_PREFIX), id]));
+  }
+
+  #hashOfPurge(info: Uint8Array): number {
+    return this.#lineup.hashOf(Buffer.from(decodePurgeInfo(info).id));
+  }
+
+  async #hashOfPurgeSeq(seqKey: Uint8Array, source: number): Promise<number> {
+    const from = this.#lineup.sources[source];
+    const info =
+      from === undefined ? undefined : await lookup(from, from.state.roots.purgeBySeq, seqKey);
+    if (info === undefined) {
+      const uuid = Buffer.from(seqKey).toString('hex');
+      throw new DivanError('CORRUPT', `the purge seq ${uuid} of a purge uuid is not there`);
+    }
+    return this.#hashOfPurge(info);
+  }
+
+  #copy(target: Target, node: TreeNode, index: number, source: number): void {
+    const start = node.entryStart(index);
+    const valueAt = node.keyEnd(index);
+    const end = node.entryEnd(index);
+    const { run } = target;
+    if (end - valueAt > this.#revsLimit * REVISION_BYTES_MIN) {
+      run.add(node.key(index), this.#stemmed(node.value(index)));
+      return;
+    }
+    const at = run.beginEntry(node.bytes, start, end);
+    if (this.#keySeqs !== undefined) {
+      mapSeq(this.#keySeqs[source], run.entryBytes, at + node.keyStart(index) - start);
+    }
+    if (this.#valueSeqs !== undefined) {
+      mapSeq(this.#valueSeqs[source], run.entryBytes, at + valueAt - start);
+    }
+    run.endEntry();
+  }
+
+  /** A document of by-id whose revision tree has at most as many revisions on each branch as the limit says. */
+  #stemmed(value: Uint8Array): Uint8Array {
+    const document = readDocument(value, SEQ_BYTES);
+    const out = this.#scratch;
+    out.clear();
+    out.append(value.subarray(0, SEQ_BYTES));
+    writeDocumentHead(out, document.hash, document.deleted, document);
+    encodeTree(out, stem(decodeTree(document.tree), this.#revsLimit));
+    return out.view();
+  }
+
+  #targetKey(node: TreeNode, index: number, source: number): Uint8Array {
+    const key = node.key(index).slice();
+    if (this.#keySeqs !== undefined) mapSeq(this.#keySeqs[source], key, 0);
+    return key;
+  }
+}
+
+/** No revision takes fewer bytes in an encoded tree: shorter trees need no stemming. */
+const REVISION_BYTES_MIN = 2;
+
+function mapSeq(map: SeqMap | undefined, bytes: Uint8Array, at: number): void {
+  if (map !== undefined) writeSeq(bytes, at, map.map(readSeq(bytes, at)));
+}

@@ -1,0 +1,151 @@
+/** What all passes of a rewrite need to know: the sources and how their seqs map, and which hash goes to which target. */
+import { DivanError } from '../errors.js';
+import { formatRange, hashOf, type ShardRange } from '../shard/hash.js';
+import type { Counters, Metadata, Parent } from '../shard/state.js';
+import type { RewritePlan } from './plan.js';
+import { SeqMap } from './seq-map.js';
+import type { Source } from './source.js';
+import type { Target } from './target.js';
+
+export interface Lineup {
+  readonly plan: RewritePlan;
+  readonly sources: readonly Source[];
+  /** For each source, how its update seqs map, and how its purge and local seqs do. */
+  readonly updateSeqs: readonly SeqMap[];
+  readonly otherSeqs: readonly SeqMap[];
+  /** The hash of an id; with the rule that all sources share. */
+  hashOf(id: Uint8Array): number;
+  /** The target for a hash; undefined if another worker has it. Throws `OUT_OF_RANGE`. */
+  targetOf(hash: number): Target | undefined;
+  /** What a finished target says of itself. */
+  identityOf(target: Target): {
+    readonly metadata: Metadata;
+    readonly seqs: Pick<Counters, 'updateSeq' | 'purgeSeq' | 'localSeq'>;
+  };
+}
+
+/** REQUIRES: the sources agree on the hash rule. */
+export function lineUp(
+  plan: RewritePlan,
+  sources: readonly Source[],
+  targets: readonly Target[],
+): Lineup {
+  const base = commonCut(sources);
+  const count = sources.length;
+  const updateSeqs = sources.map((_, index) => new SeqMap(count, index, base));
+  const otherSeqs = sources.map((_, index) => new SeqMap(count, index, 0));
+  const rule = sources[0]?.state.metadata.hashRule ?? 'document';
+  const route = new Route(plan, targets);
+  return {
+    plan,
+    sources,
+    updateSeqs,
+    otherSeqs,
+    hashOf: (id) => hashOf(id, rule),
+    targetOf: (hash) => route.targetOf(hash),
+    identityOf: (target) => ({
+      metadata: metadataOf(plan, sources, target, base),
+      seqs: {
+        updateSeq: highest(sources, updateSeqs, 'updateSeq'),
+        purgeSeq: highest(sources, otherSeqs, 'purgeSeq'),
+        localSeq: highest(sources, otherSeqs, 'localSeq'),
+      },
+    }),
+  };
+}
+
+/** The update seq up to which the sources are halves of one shard, whose seqs are disjoint; 0 if they are not. */
+function commonCut(sources: readonly Source[]): number {
+  const [first, ...others] = sources.map(({ state }) => state.metadata.lineage.at(-1));
+  if (first === undefined || first.parentCount !== 1) return 0;
+  const siblings = others.every(
+    (parent) =>
+      parent !== undefined &&
+      parent.parentCount === 1 &&
+      Buffer.compare(parent.fileId, first.fileId) === 0 &&
+      parent.cutSeq === first.cutSeq,
+  );
+  return siblings ? first.cutSeq : 0;
+}
+
+function highest(
+  sources: readonly Source[],
+  maps: readonly SeqMap[],
+  name: 'updateSeq' | 'purgeSeq' | 'localSeq',
+): number {
+  return Math.max(
+    ...sources.map(({ state }, index) => {
+      const seq = state.counters[name];
+      return seq === 0 ? 0 : (maps[index]?.map(seq) ?? seq);
+    }),
+  );
+}
+
+function metadataOf(
+  plan: RewritePlan,
+  sources: readonly Source[],
+  target: Target,
+  base: number,
+): Metadata {
+  const settings = sources[plan.settingsFrom]?.state.metadata;
+  if (settings === undefined) throw new RangeError('the plan takes settings from no source');
+  const { uuid, range } = target.plan;
+  // A compaction is the same shard in another file, which nobody has to look up.
+  if (plan.kind === 'compact') return { ...settings, uuid, range };
+  const parents = sources.map(({ state, plan: { fileId } }, parentIndex): Parent => {
+    const { metadata, counters } = state;
+    return {
+      fileId,
+      uuid: metadata.uuid,
+      range: metadata.range,
+      cutSeq: counters.updateSeq,
+      parentCount: sources.length,
+      parentIndex,
+      base,
+    };
+  });
+  const earlier = new Map<string, Parent>();
+  for (const { state } of sources) {
+    for (const parent of state.metadata.lineage) {
+      earlier.set(Buffer.from(parent.fileId).toString('hex'), parent);
+    }
+  }
+  return { ...settings, uuid, range, lineage: [...earlier.values(), ...parents] };
+}
+
+/** Finds targets by hash. */
+class Route {
+  readonly #ranges: readonly ShardRange[];
+  readonly #ends: Float64Array;
+  /** For each range its target, undefined where another worker has it. */
+  readonly #targetOfRange: readonly (Target | undefined)[];
+
+  constructor(plan: RewritePlan, targets: readonly Target[]) {
+    this.#ranges = plan.targets.map(({ range }) => range);
+    this.#ends = Float64Array.from(this.#ranges, ({ end }) => end);
+    this.#targetOfRange = plan.targets.map((_, index) =>
+      targets.find((target) => target.index === index),
+    );
+  }
+
+  targetOf(hash: number): Target | undefined {
+    const ends = this.#ends;
+    let low = 0;
+    let high = ends.length - 1;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (hash > (ends[middle] ?? 0)) low = middle + 1;
+      else high = middle;
+    }
+    const range = this.#ranges[low];
+    if (range !== undefined && hash >= range.start && hash <= range.end) {
+      return this.#targetOfRange[low];
+    }
+    const first = this.#ranges[0]?.start ?? 0;
+    const all = formatRange({ start: first, end: this.#ranges.at(-1)?.end ?? 0 });
+    throw new DivanError(
+      'OUT_OF_RANGE',
+      `a source holds a document that hashes to ${hash.toString(16)}, outside of ${all}`,
+    );
+  }
+}
