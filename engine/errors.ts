@@ -39,6 +39,8 @@ export const ERROR_CODES = {
     'A document hashes outside the range of the shard, or outside every target of a split.',
   READ_ONLY: 'The shard was opened for reading only.',
   REPLACED: 'The path names another file than the one that was opened or locked.',
+  SETTINGS_DIFFER:
+    'The sources of a merge differ in security, limits or hash rule, and it was not said whose to take.',
   TRUNCATED:
     'The file is shorter than it was known to be when it was last sealed, opened or flushed.',
   VERIFY_FAILED: 'A copy does not hold what its source holds.',

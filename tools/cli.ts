@@ -4,10 +4,12 @@ import { Command } from 'commander';
 import { registerBackup } from './backup.js';
 import { registerChanges } from './changes.js';
 import { registerCheck } from './check.js';
+import { registerCompact } from './compact.js';
 import { registerDump } from './dump.js';
 import { registerGet } from './get.js';
 import { registerInfo } from './info.js';
 import { registerLoad } from './load.js';
+import { registerMerge } from './merge.js';
 import { registerRecover } from './recover.js';
 import { registerSplit } from './split.js';
 
@@ -23,6 +25,8 @@ registerChanges(program);
 registerInfo(program);
 registerCheck(program);
 registerSplit(program);
+registerMerge(program);
+registerCompact(program);
 registerBackup(program);
 registerRecover(program);
 

@@ -3,16 +3,15 @@ import { lookup } from '../btree/lookup.js';
 import type { TreeNode } from '../btree/node.js';
 import { DivanError } from '../errors.js';
 import { readSeq } from '../file/byte-reader.js';
-import { ByteWriter, SEQ_BYTES, writeSeq } from '../file/byte-writer.js';
+import { SEQ_BYTES, writeSeq } from '../file/byte-writer.js';
 import { readU32 } from '../file/bytes.js';
-import { readDocument, writeDocumentHead } from '../shard/id-tree.js';
 import { LOCAL_PREFIX } from '../shard/local-tree.js';
 import { decodePurgeInfo } from '../shard/purge-tree.js';
-import { decodeTree, encodeTree, stem } from '../shard/rev-tree.js';
 import type { TreeName } from '../shard/state.js';
 import type { Lineup } from './lineup.js';
 import { MergedRuns } from './merged-runs.js';
 import type { SeqMap } from './seq-map.js';
+import { stemmedDocument } from './stemming.js';
 import type { Target } from './target.js';
 
 export type EntriesTree = Exclude<TreeName, 'bySeq'>;
@@ -44,7 +43,6 @@ class EntriesPass {
   readonly #valueSeqs: readonly SeqMap[] | undefined;
   /** Revision trees may be longer than this only if they are to be stemmed; infinite where they stay. */
   readonly #revsLimit: number;
-  readonly #scratch = new ByteWriter();
 
   constructor(lineup: Lineup, tree: EntriesTree, after: Uint8Array | undefined) {
     const { sources, updateSeqs, otherSeqs, plan } = lineup;
@@ -126,8 +124,9 @@ class EntriesPass {
     const valueAt = node.keyEnd(index);
     const end = node.entryEnd(index);
     const { run } = target;
-    if (end - valueAt > this.#revsLimit * REVISION_BYTES_MIN) {
-      run.add(node.key(index), this.#stemmed(node.value(index)));
+    const stemmed = stemmedDocument(node.bytes, valueAt, end, this.#revsLimit);
+    if (stemmed !== undefined) {
+      run.add(node.key(index), stemmed);
       return;
     }
     const at = run.beginEntry(node.bytes, start, end);
@@ -140,26 +139,12 @@ class EntriesPass {
     run.endEntry();
   }
 
-  /** A document of by-id whose revision tree has at most as many revisions on each branch as the limit says. */
-  #stemmed(value: Uint8Array): Uint8Array {
-    const document = readDocument(value, SEQ_BYTES);
-    const out = this.#scratch;
-    out.clear();
-    out.append(value.subarray(0, SEQ_BYTES));
-    writeDocumentHead(out, document.hash, document.deleted, document);
-    encodeTree(out, stem(decodeTree(document.tree), this.#revsLimit));
-    return out.view();
-  }
-
   #targetKey(node: TreeNode, index: number, source: number): Uint8Array {
     const key = node.key(index).slice();
     if (this.#keySeqs !== undefined) mapSeq(this.#keySeqs[source], key, 0);
     return key;
   }
 }
-
-/** No revision takes fewer bytes in an encoded tree: shorter trees need no stemming. */
-const REVISION_BYTES_MIN = 2;
 
 function mapSeq(map: SeqMap | undefined, bytes: Uint8Array, at: number): void {
   if (map !== undefined) writeSeq(bytes, at, map.map(readSeq(bytes, at)));

@@ -26,6 +26,12 @@ export function jobFile(path: string, { fileId }: TargetPlan): JobFile {
   return { path, temporaryPath: join(dirname(path), `.${basename(path)}.${suffix}.new`) };
 }
 
+/** Whether `entry` of a directory is the temporary name of a target called `name`, of whatever plan. */
+export function isTemporaryName(entry: string, name: string): boolean {
+  const rest = entry.startsWith(`.${name}.`) ? entry.slice(name.length + 2) : '';
+  return /^[0-9a-f]{12}\.new$/.test(rest);
+}
+
 /** Throws `EXISTS` if a target has its name already. */
 export async function assertNoneExists(storage: Storage, { targets }: JobFiles): Promise<void> {
   for (const { path } of targets) {

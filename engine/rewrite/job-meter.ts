@@ -3,7 +3,8 @@ import type { Counters } from '../shard/state.js';
 import type { RewriteProgress } from './pipeline.js';
 
 export interface JobProgress {
-  readonly phase: 'documents' | 'ids' | 'rest';
+  readonly phase: 'documents' | 'ids' | 'rest' | 'verify';
+  /** Of the phase. */
   readonly docsDone: number;
   readonly docsTotal: number;
   readonly bytesWritten: number;
@@ -11,58 +12,98 @@ export interface JobProgress {
   readonly share: number;
 }
 
-const PHASES = ['documents', 'ids', 'rest'] as const;
+const WRITE_PHASES = ['documents', 'ids', 'rest'] as const;
 
 /** What things cost, measured, in nanoseconds; only their relations matter. */
-const ROW_COST = 600;
-const BODY_BYTE_COST = 0.8;
-const ID_COST = 200;
+const COSTS = {
+  write: { row: 600, bodyByte: 1.3, id: 200 },
+  verify: { row: 420, bodyByte: 0.7, id: 210 },
+} as const;
+
+type Stage = keyof typeof COSTS;
 
 export class JobMeter {
   readonly #counters: Counters;
+  readonly #verifies: boolean;
   readonly #onProgress: ((progress: JobProgress) => void) | undefined;
-  readonly #latest: (RewriteProgress | undefined)[];
+  #stage: Stage = 'write';
+  #latest: (RewriteProgress | undefined)[] = [];
+  #bytesWritten = 0;
+  /** What each task has read while verifying. */
+  readonly #read = new Map<number, { rows: number; ids: number; bodyBytes: number }>();
 
   constructor(
     counters: Counters,
-    tasks: number,
+    verifies: boolean,
     onProgress: ((progress: JobProgress) => void) | undefined,
   ) {
     this.#counters = counters;
+    this.#verifies = verifies;
     this.#onProgress = onProgress;
+  }
+
+  /** Begins a stage of so many tasks. */
+  begin(stage: Stage, tasks: number): void {
+    this.#stage = stage;
     this.#latest = Array.from({ length: tasks }, () => undefined);
   }
 
   progress(task: number, progress: RewriteProgress): void {
     this.#latest[task] = progress;
+    if (this.#onProgress === undefined) return;
     const all = this.#latest.flatMap((latest) => latest ?? []);
+    const report = this.#stage === 'write' ? this.#writing(all) : this.#verifying(all);
+    this.#onProgress({ ...report, docsTotal: this.#docs, bytesWritten: this.#bytesWritten });
+  }
+
+  /** Every task reads all rows, so that the work is done as far as they are on average. */
+  #writing(all: readonly RewriteProgress[]): Pick<JobProgress, 'phase' | 'docsDone' | 'share'> {
     const slowest = all.reduce((a, b) => (this.#cost(b) < this.#cost(a) ? b : a));
-    const done = all.reduce((sum, one) => sum + this.#cost(one), 0) / this.#latest.length;
-    this.#onProgress?.({
-      phase: PHASES[slowest.pass] ?? 'rest',
-      docsDone: slowest.entriesDone,
-      docsTotal: this.#docs,
-      bytesWritten: all.reduce((sum, { bytesWritten }) => sum + bytesWritten, 0),
-      share: done / this.#total,
-    });
+    const cost = all.reduce((sum, one) => sum + this.#cost(one), 0) / this.#latest.length;
+    this.#bytesWritten = all.reduce((sum, { bytesWritten }) => sum + bytesWritten, 0);
+    const phase = WRITE_PHASES[slowest.pass] ?? 'rest';
+    return { phase, docsDone: slowest.entriesDone, share: cost / this.#whole };
+  }
+
+  /** The sources are read once, and so are the targets together. Tasks are of different sizes. */
+  #verifying(all: readonly RewriteProgress[]): Pick<JobProgress, 'phase' | 'docsDone' | 'share'> {
+    const { row, bodyByte, id } = COSTS.verify;
+    let rows = 0;
+    let cost = 0;
+    for (const [task, { pass, entriesDone, bodyBytesDone }] of all.entries()) {
+      const read = { rows: 0, ids: 0, bodyBytes: 0, ...this.#read.get(task) };
+      if (pass === 0) Object.assign(read, { rows: entriesDone, bodyBytes: bodyBytesDone });
+      if (pass === 1) read.ids = entriesDone;
+      this.#read.set(task, read);
+      rows += read.rows;
+      cost += read.rows * row + read.bodyBytes * bodyByte + read.ids * id;
+    }
+    const share = (this.#costOf('write') + cost) / this.#whole;
+    return { phase: 'verify', docsDone: Math.floor(rows / 2), share };
   }
 
   get #docs(): number {
     return this.#counters.liveDocs + this.#counters.deletedDocs;
   }
 
-  get #documentsCost(): number {
-    return this.#docs * ROW_COST + this.#counters.activeBytes * BODY_BYTE_COST;
+  get #whole(): number {
+    return this.#costOf('write') + (this.#verifies ? 2 * this.#costOf('verify') : 0);
   }
 
-  get #total(): number {
-    return this.#documentsCost + this.#docs * ID_COST;
+  #rowsCost(stage: Stage): number {
+    const { row, bodyByte } = COSTS[stage];
+    return this.#docs * row + this.#counters.activeBytes * bodyByte;
+  }
+
+  #costOf(stage: Stage): number {
+    return this.#rowsCost(stage) + this.#docs * COSTS[stage].id;
   }
 
   /** The cost of what a task has done. */
   #cost({ pass, entriesDone, bodyBytesDone }: RewriteProgress): number {
-    if (pass === 0) return entriesDone * ROW_COST + bodyBytesDone * BODY_BYTE_COST;
-    if (pass === 1) return this.#documentsCost + entriesDone * ID_COST;
-    return this.#total;
+    const { row, bodyByte, id } = COSTS[this.#stage];
+    if (pass === 0) return entriesDone * row + bodyBytesDone * bodyByte;
+    if (pass === 1) return this.#rowsCost(this.#stage) + entriesDone * id;
+    return this.#costOf(this.#stage);
   }
 }

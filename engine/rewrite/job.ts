@@ -5,30 +5,37 @@
  * "finishing" -> names -> checkpoint removed. Until the names nothing is visible; from "finishing" on a resumption only goes
  * forward. Every stage can be done again.
  */
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { DivanError, type ErrorCode, isDivanError } from '../errors.js';
-import type { Storage } from '../file/storage.js';
+import type { Storage, StorageFile } from '../file/storage.js';
 import type { ShardWorld } from '../shard/shard.js';
 import type { Counters } from '../shard/state.js';
-import { type Checkpoint, readCheckpoint, writeCheckpoint } from './checkpoint.js';
+import {
+  type Checkpoint,
+  readCheckpoint,
+  removeCheckpoint,
+  writeCheckpoint,
+} from './checkpoint.js';
 import { CheckpointWriter } from './checkpoint-writer.js';
 import { Throttle } from './control.js';
+import { Crew } from './crew.js';
 import {
   afterRemoval,
   assertNoneExists,
   discardFiles,
   giveNames,
+  isTemporaryName,
   type JobFiles,
   makeDirectories,
 } from './job-files.js';
 import { JobMeter, type JobProgress } from './job-meter.js';
-import type { RewriteResult } from './pipeline.js';
 import type { RewritePlan } from './plan.js';
 import type { TargetState } from './target.js';
-import { makeTasks } from './tasks.js';
-import { runTasks } from './workers.js';
+import { rewriteTasks } from './task.js';
+import { compareCounts, verify } from './verify.js';
 
-export const WORKERS_DEFAULT = 2;
+/** On two cores a second worker costs more, in reading the trees twice, than it brings: the threads that read and write are busy too. */
+export const WORKERS_DEFAULT = 1;
 
 export interface JobOptions {
   /** Worker threads; 0 does the work on the calling thread, through the storage that was given. */
@@ -38,8 +45,12 @@ export interface JobOptions {
   readonly throttle?: Throttle | undefined;
   /** False to do without checkpoints, and so without resuming. */
   readonly checkpoints?: boolean | undefined;
+  /** False to do without comparing the targets with the sources before they get their names. */
+  readonly verify?: boolean | undefined;
   /** True to leave checkpoint and partial targets for a resumption when it is cancelled. */
   readonly keepPartial?: boolean | undefined;
+  /** Called before anything is written, with the plan and whether an earlier run is gone on with; may refuse by throwing. */
+  readonly onBegin?: ((plan: RewritePlan, resumed: boolean) => Promise<void>) | undefined;
   readonly onProgress?: ((progress: JobProgress) => void) | undefined;
 }
 
@@ -50,6 +61,8 @@ export interface Job {
   readonly checkpoint: Checkpoint | undefined;
   /** Of the sources together. */
   readonly counters: Counters;
+  /** Revision trees are stemmed to so many revisions; infinite where they stay. */
+  readonly revsLimit: number;
 }
 
 /** Errors after which a later run can go on: what was done is kept. */
@@ -62,6 +75,7 @@ const RESUMABLE: readonly ErrorCode[] = ['NO_SPACE', 'IO'];
 export async function runJob(world: ShardWorld, job: Job, options: JobOptions): Promise<void> {
   const { storage } = world;
   const { plan, files } = job;
+  await options.onBegin?.(plan, job.checkpoint !== undefined);
   if (job.checkpoint?.finishing !== true) {
     await writeOrDiscard(world, job, options);
     await writeCheckpoint(storage, files.checkpointPath, { plan, finishing: true, states: [] });
@@ -118,6 +132,53 @@ export async function findCheckpoint(
   );
 }
 
+/** Where an interrupted run may have left something. */
+export interface DiscardPlace {
+  /** They are locked meanwhile, so that no run is under way. */
+  readonly sourcePaths: readonly string[];
+  readonly checkpointPath: string;
+  /** Of the targets. */
+  readonly name: string;
+  /** The directories that targets may stand in. */
+  readonly directories: readonly string[];
+}
+
+/**
+ * Removes what an interrupted run left: checkpoint and partial targets. A target that has its name stays. Returns whether there
+ * was anything. Throws `LOCKED` while a run is under way.
+ */
+export async function discardJob(storage: Storage, place: DiscardPlace): Promise<boolean> {
+  const locked: StorageFile[] = [];
+  try {
+    for (const path of place.sourcePaths) {
+      const file = await storage.open(path, 'write');
+      locked.push(file);
+      if (file.tryLock()) continue;
+      throw new DivanError('LOCKED', `${path} is open for writing elsewhere`, { path });
+    }
+    return await removeLeftovers(storage, place);
+  } finally {
+    for (const file of locked) await file.close();
+  }
+}
+
+async function removeLeftovers(
+  storage: Storage,
+  { checkpointPath, name, directories }: DiscardPlace,
+): Promise<boolean> {
+  let found = (await storage.identity(checkpointPath)) !== undefined;
+  for (const directory of directories) {
+    if ((await storage.identity(directory)) === undefined) continue;
+    for (const entry of await storage.list(directory)) {
+      if (!isTemporaryName(entry, name)) continue;
+      await storage.remove(join(directory, entry));
+      found = true;
+    }
+  }
+  if (found) await removeCheckpoint(storage, checkpointPath);
+  return found;
+}
+
 function isKept(code: ErrorCode, { keepPartial, checkpoints }: JobOptions): boolean {
   if (checkpoints === false) return false;
   return RESUMABLE.includes(code) || (code === 'ABORTED' && keepPartial === true);
@@ -126,42 +187,32 @@ function isKept(code: ErrorCode, { keepPartial, checkpoints }: JobOptions): bool
 /** Writes and checks the targets under their temporary names. */
 async function writeTargets(
   world: ShardWorld,
-  { plan, files, counters }: Job,
+  job: Job,
   states: readonly TargetState[],
   options: JobOptions,
   writer: CheckpointWriter,
 ): Promise<void> {
   const workers = options.workers ?? WORKERS_DEFAULT;
-  const tasks = makeTasks(plan, files, states, Math.max(1, workers));
-  const meter = new JobMeter(counters, tasks.length, options.onProgress);
+  const verifies = options.verify !== false;
   const throttle = options.throttle ?? new Throttle();
   const stop = () => throttle.cancel();
   options.signal?.addEventListener('abort', stop);
   if (options.signal?.aborted === true) stop();
+  const crew = new Crew(world, workers, throttle);
+  const meter = new JobMeter(job.counters, verifies, options.onProgress);
   try {
-    const results = await runTasks(world, tasks, {
-      workers,
-      throttle,
+    const tasks = rewriteTasks(job.plan, job.files, states, Math.max(1, workers));
+    meter.begin('write', tasks.length);
+    const outcomes = await crew.perform(tasks, {
       onProgress: (task, progress) => meter.progress(task, progress),
       onCheckpoint: options.checkpoints === false ? undefined : (newer) => writer.update(newer),
     });
-    compareCounts(counters, results);
+    const results = outcomes.flatMap(({ rewritten }) => rewritten);
+    compareCounts(job.counters, results);
+    if (verifies) await verify(world.host, job, results, crew, meter);
   } finally {
     options.signal?.removeEventListener('abort', stop);
+    await crew.close();
     await writer.idle();
-  }
-}
-
-/** The targets together must hold as much as the sources. */
-function compareCounts(expected: Counters, targets: readonly RewriteResult[]): void {
-  const names = ['liveDocs', 'deletedDocs', 'activeBytes', 'externalBytes', 'purgeInfos'] as const;
-  for (const name of names) {
-    const actual = targets.reduce((sum, { counters }) => sum + counters[name], 0);
-    if (actual === expected[name]) continue;
-    throw new DivanError(
-      'VERIFY_FAILED',
-      `the targets hold ${actual} ${name}, the source ${expected[name]}; none of them was kept`,
-      { expected: expected[name], actual },
-    );
   }
 }

@@ -10,7 +10,7 @@ import type { Host } from '../file/host.js';
 import type { Ref } from '../file/ref.js';
 import type { Storage } from '../file/storage.js';
 import type { Counters } from '../shard/state.js';
-import { DocumentsPass } from './documents-pass.js';
+import { copyDocuments } from './documents-pass.js';
 import { copyEntries } from './entries-pass.js';
 import { type Lineup, lineUp } from './lineup.js';
 import type { RewritePlan } from './plan.js';
@@ -154,7 +154,7 @@ class Rewrite {
     if (tree === undefined) return;
     const step = (entries: number, bodyBytes: number, cursor: Uint8Array) =>
       this.#step(entries, bodyBytes, cursor);
-    if (tree === 'bySeq') await new DocumentsPass(this.#lineup, after, step).run();
+    if (tree === 'bySeq') await copyDocuments(this.#lineup, after, step);
     else await copyEntries(this.#lineup, tree, after, step);
   }
 

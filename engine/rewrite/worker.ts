@@ -1,5 +1,5 @@
 /**
- * The entry of the piscina workers: runs one task on the real storage.
+ * The entry of the piscina workers: performs one task on the real storage.
  *
  * Errors travel as values, since their class and code are lost between threads. Cancelling is a flag in shared memory: ending
  * the thread instead would leave its files open.
@@ -9,11 +9,12 @@ import { type ErrorCode, type ErrorFacts, isDivanError } from '../errors.js';
 import { nodeHost } from '../file/node-host.js';
 import { nodeStorage } from '../file/node-storage.js';
 import { Throttle, ThrottledControl } from './control.js';
-import { type RewriteProgress, type RewriteResult, type RewriteTask, rewrite } from './pipeline.js';
+import type { RewriteProgress } from './pipeline.js';
 import type { TargetState } from './target.js';
+import { performTask, type Task, type TaskResult } from './task.js';
 
 export interface WorkerInput {
-  readonly task: RewriteTask;
+  readonly task: Task;
   /** Takes the messages. */
   readonly port: MessagePort;
   /** Of the throttle. */
@@ -27,7 +28,7 @@ export type WorkerMessage =
   | { readonly states: readonly TargetState[] };
 
 export type WorkerOutput =
-  | { readonly ok: true; readonly results: readonly RewriteResult[] }
+  | { readonly ok: true; readonly result: TaskResult }
   | {
       readonly ok: false;
       readonly code: ErrorCode;
@@ -52,7 +53,7 @@ export default async function run(input: WorkerInput): Promise<WorkerOutput> {
     : undefined;
   const control = new ThrottledControl(nodeHost, new Throttle(cells), onProgress, onCheckpoint);
   try {
-    return { ok: true, results: await rewrite(nodeStorage, task, control) };
+    return { ok: true, result: await performTask(nodeStorage, task, control) };
   } catch (error) {
     if (!isDivanError(error)) throw error;
     return { ok: false, code: error.code, message: error.message, facts: error.facts };

@@ -63,6 +63,11 @@ function hex(hash: number): string {
   return hash.toString(16).padStart(8, '0');
 }
 
+/** Whether a name is that of a range. */
+export function isRangeName(text: string): boolean {
+  return /^[0-9a-f]{8}-[0-9a-f]{8}$/.test(text);
+}
+
 /** Reads `hhhhhhhh-hhhhhhhh` in either case. Throws `INVALID_RANGE`. */
 export function parseRange(text: string): ShardRange {
   const match = /^([0-9a-f]{8})-([0-9a-f]{8})$/i.exec(text);

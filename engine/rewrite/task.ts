@@ -1,19 +1,41 @@
-/** Dividing a rewrite among workers. */
+/** The tasks that workers perform, and dividing a rewrite into them. */
+import type { Storage } from '../file/storage.js';
+import { type Digest, type DigestTask, digest } from './digest.js';
 import type { JobFiles } from './job-files.js';
-import type { RewriteTask } from './pipeline.js';
+import { type RewriteControl, type RewriteResult, type RewriteTask, rewrite } from './pipeline.js';
 import type { RewritePlan } from './plan.js';
 import type { TargetState } from './target.js';
+
+/** Plain data: it travels between threads. */
+export type Task = { readonly rewrite: RewriteTask } | { readonly digest: DigestTask };
+
+export interface TaskResult {
+  /** Of the targets of a rewrite. */
+  readonly rewritten: readonly RewriteResult[];
+  readonly digest: Digest | undefined;
+}
+
+export async function performTask(
+  storage: Storage,
+  task: Task,
+  control: RewriteControl,
+): Promise<TaskResult> {
+  if ('digest' in task) {
+    return { rewritten: [], digest: await digest(storage, task.digest, control) };
+  }
+  return { rewritten: await rewrite(storage, task.rewrite, control), digest: undefined };
+}
 
 /**
  * Tasks for all targets of a plan. Targets that are equally far can share a task, and so a pass over the sources; they are divided
  * until there are `workers` tasks, if there are targets enough.
  */
-export function makeTasks(
+export function rewriteTasks(
   plan: RewritePlan,
   files: JobFiles,
   states: readonly TargetState[],
   workers: number,
-): RewriteTask[] {
+): Task[] {
   const stateOf = new Map(states.map((state) => [state.index, state]));
   const groups = new Map<string, number[]>();
   for (const index of plan.targets.keys()) {
@@ -22,17 +44,14 @@ export function makeTasks(
     if (group === undefined) groups.set(key, [index]);
     else group.push(index);
   }
-  return divide([...groups.values()], workers).map(
-    (group): RewriteTask => ({
-      plan,
-      sourcePaths: files.sourcePaths,
-      targets: group.map((index) => ({
-        index,
-        path: files.targets[index]?.temporaryPath ?? '',
-        state: stateOf.get(index),
-      })),
-    }),
-  );
+  return divide([...groups.values()], workers).map((group) => {
+    const targets = group.map((index) => ({
+      index,
+      path: files.targets[index]?.temporaryPath ?? '',
+      state: stateOf.get(index),
+    }));
+    return { rewrite: { plan, sourcePaths: files.sourcePaths, targets } };
+  });
 }
 
 /** How far a target is, as a text that is the same for those that are equally far. */

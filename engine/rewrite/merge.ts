@@ -1,0 +1,96 @@
+/** Merging shard files of adjacent ranges into one. The sources stay. */
+import { basename, dirname, join } from 'node:path';
+import { DivanError } from '../errors.js';
+import { formatRange, PARTS_MAX } from '../shard/hash.js';
+import type { Shard, ShardWorld } from '../shard/shard.js';
+import type { Metadata } from '../shard/state.js';
+import type { JobOptions } from './job.js';
+import type { RewritePlan } from './plan.js';
+import { openSource, perform, type RewriteOutcome, type Wanted } from './prepare.js';
+
+export interface MergeOptions extends JobOptions {
+  /** The file that is made. */
+  readonly out: string;
+  /** The source whose security and limits the target takes; they must be the same if it is not given. */
+  readonly settingsFrom?: string | undefined;
+  readonly plan?: RewritePlan | undefined;
+}
+
+/**
+ * Merges shard files into one whose range is that of all of them. Documents, tombstones, conflicts, attachments, local docs and
+ * purge infos are kept, and so is the order of the updates of each. Throws `INVALID_RANGE` if the ranges are not adjacent,
+ * `SETTINGS_DIFFER`, `LIMIT` for seqs beyond 2^53 - 1, `CHECKPOINT`, `INVALID_PLAN`, what opening shards throws, and what `runJob` throws.
+ */
+export async function merge(
+  world: ShardWorld,
+  paths: readonly string[],
+  options: MergeOptions,
+): Promise<RewriteOutcome> {
+  const sources: Shard[] = [];
+  try {
+    for (const path of paths) sources.push(await openSource(world, path));
+    return await perform(world, wantedMerge(sources, options), options);
+  } finally {
+    for (const source of sources) await source.close();
+  }
+}
+
+/** What a merge of open sources is to do. Throws `INVALID_RANGE` and `SETTINGS_DIFFER`. */
+export function wantedMerge(sources: readonly Shard[], options: MergeOptions): Wanted {
+  const { out, settingsFrom, plan } = options;
+  if (sources.length < 2 || sources.length > PARTS_MAX) {
+    throw new DivanError('INVALID_RANGE', `a merge has 2 to ${PARTS_MAX} sources`);
+  }
+  const sorted = [...sources].sort((a, b) => rangeOf(a).start - rangeOf(b).start);
+  for (const [index, source] of sorted.entries()) {
+    const next = sorted[index + 1];
+    if (next === undefined || rangeOf(next).start === rangeOf(source).end + 1) continue;
+    throw new DivanError(
+      'INVALID_RANGE',
+      `${source.path} and ${next.path} are not adjacent: ${formatRange(rangeOf(source))} and ${formatRange(rangeOf(next))}`,
+    );
+  }
+  return {
+    kind: 'merge',
+    sources: sorted,
+    ranges: [{ start: rangeOf(sorted[0]).start, end: rangeOf(sorted.at(-1)).end }],
+    settingsFrom: settingsSource(sorted, settingsFrom),
+    pathOf: () => out,
+    checkpointPath: mergeCheckpointPath(out),
+    plan,
+  };
+}
+
+/** Where a merge into the file `out` keeps its checkpoint. */
+export function mergeCheckpointPath(out: string): string {
+  return join(dirname(out), `.${basename(out)}.merge`);
+}
+
+function rangeOf(shard: Shard | undefined): Metadata['range'] {
+  return shard?.snapshot().metadata.range ?? { start: 0, end: 0 };
+}
+
+function settingsSource(sources: readonly Shard[], path: string | undefined): number {
+  const settings = sources.map((source) => source.snapshot().metadata);
+  const [first] = settings;
+  if (settings.some(({ hashRule }) => hashRule !== first?.hashRule)) {
+    throw new DivanError('SETTINGS_DIFFER', 'partitioned and other shards can not be merged');
+  }
+  if (path !== undefined) {
+    const index = sources.findIndex((source) => source.path === path);
+    if (index >= 0) return index;
+    throw new DivanError('SETTINGS_DIFFER', `${path} is none of the sources`, { path });
+  }
+  const other = settings.find(
+    (one) =>
+      first !== undefined &&
+      (Buffer.compare(one.security, first.security) !== 0 ||
+        one.revsLimit !== first.revsLimit ||
+        one.purgeInfosLimit !== first.purgeInfosLimit),
+  );
+  if (other === undefined) return 0;
+  throw new DivanError(
+    'SETTINGS_DIFFER',
+    'the sources have different security or limits; say whose the target takes (--settings-from)',
+  );
+}

@@ -1,0 +1,155 @@
+/** Making the plan of a rewrite, or finding the one of an interrupted run, and saying what came of it. */
+import { DivanError } from '../errors.js';
+import { FILE_ID_BYTES, SALT_BYTES } from '../file/first-block.js';
+import type { Host } from '../file/host.js';
+import { formatRange, type ShardRange } from '../shard/hash.js';
+import { ReadOnlyShard } from '../shard/read-only-shard.js';
+import { Shard, type ShardWorld } from '../shard/shard.js';
+import { type Counters, UUID_BYTES, ZERO_COUNTERS } from '../shard/state.js';
+import { findCheckpoint, type Job, type JobOptions, runJob } from './job.js';
+import { jobFile } from './job-files.js';
+import {
+  encodePlan,
+  type RewriteKind,
+  type RewritePlan,
+  type SourcePlan,
+  type TargetPlan,
+} from './plan.js';
+
+/** What a rewrite is to do. */
+export interface Wanted {
+  readonly kind: RewriteKind;
+  /** Flushed and sealed, in the order of their ranges. */
+  readonly sources: readonly Shard[];
+  /** Adjacent, in order. */
+  readonly ranges: readonly ShardRange[];
+  readonly settingsFrom: number;
+  /** The target of a range. */
+  readonly pathOf: (range: ShardRange) => string;
+  readonly checkpointPath: string;
+  /** A plan to be used instead of a new one, as for a second run that is compared with the first. */
+  readonly plan?: RewritePlan | undefined;
+}
+
+export interface RewriteOutcome {
+  readonly sources: readonly { readonly path: string; readonly counters: Counters }[];
+  readonly targets: readonly {
+    readonly path: string;
+    readonly range: ShardRange;
+    readonly counters: Counters;
+  }[];
+  /** True if an earlier run was gone on with. */
+  readonly resumed: boolean;
+  readonly plan: RewritePlan;
+}
+
+/** Throws `CHECKPOINT` if an interrupted run left a checkpoint of something else, and `INVALID_PLAN` for a plan of something else. */
+export async function prepare(world: ShardWorld, wanted: Wanted): Promise<Job> {
+  const fresh = newPlan(world.host, wanted);
+  const given = wanted.plan;
+  const wrong = given === undefined ? undefined : difference(given, fresh);
+  if (wrong !== undefined)
+    throw new DivanError('INVALID_PLAN', `the plan is of another run: ${wrong}`);
+  const checkpoint = await findCheckpoint(world.storage, wanted.checkpointPath, (plan) =>
+    given !== undefined && encodePlan(plan) !== encodePlan(given)
+      ? 'it has another plan'
+      : difference(plan, fresh),
+  );
+  const plan = checkpoint?.plan ?? given ?? fresh;
+  const settings = wanted.sources[plan.settingsFrom]?.snapshot().metadata;
+  const stems = wanted.kind === 'compact' && settings !== undefined;
+  return {
+    plan,
+    files: {
+      sourcePaths: wanted.sources.map(({ path }) => path),
+      checkpointPath: wanted.checkpointPath,
+      targets: plan.targets.map((target) => jobFile(wanted.pathOf(target.range), target)),
+    },
+    checkpoint,
+    counters: sumCounters(wanted.sources),
+    revsLimit: stems ? settings.revsLimit : Number.POSITIVE_INFINITY,
+  };
+}
+
+/** Runs a job and describes what came of it. Throws what `runJob` throws. */
+export async function perform(
+  world: ShardWorld,
+  wanted: Wanted,
+  options: JobOptions,
+): Promise<RewriteOutcome> {
+  const sources = wanted.sources.map((source) => ({
+    path: source.path,
+    counters: source.snapshot().counters,
+  }));
+  const job = await prepare(world, wanted);
+  await runJob(world, job, options);
+  const targets: RewriteOutcome['targets'][number][] = [];
+  for (const [index, { range }] of job.plan.targets.entries()) {
+    const path = job.files.targets[index]?.path ?? '';
+    await using target = await ReadOnlyShard.open(world, path);
+    targets.push({ path, range, counters: target.snapshot.counters });
+  }
+  return { sources, targets, resumed: job.checkpoint !== undefined, plan: job.plan };
+}
+
+/** Opens a source for writing, so that nobody else changes it, and flushes it. Throws what opening a shard throws. */
+export async function openSource(world: ShardWorld, path: string): Promise<Shard> {
+  const source = await Shard.open(world, path);
+  try {
+    await source.flush();
+    await source.file.seal();
+    return source;
+  } catch (error) {
+    await source.close();
+    throw error;
+  }
+}
+
+function newPlan(host: Pick<Host, 'randomBytes'>, wanted: Wanted): RewritePlan {
+  const { kind, sources, ranges, settingsFrom } = wanted;
+  const kept = kind === 'compact' ? sources[0]?.snapshot().metadata.uuid : undefined;
+  return {
+    kind,
+    sources: sources.map(
+      ({ file }): SourcePlan => ({ fileId: file.block.fileId, state: file.newest.state }),
+    ),
+    targets: ranges.map(
+      (range): TargetPlan => ({
+        range,
+        fileId: host.randomBytes(FILE_ID_BYTES),
+        salt: host.randomBytes(SALT_BYTES),
+        uuid: kept ?? host.randomBytes(UUID_BYTES),
+      }),
+    ),
+    settingsFrom,
+  };
+}
+
+/** In what a plan differs from the one that is wanted, besides what was drawn at random. */
+function difference(plan: RewritePlan, wanted: RewritePlan): string | undefined {
+  if (plan.kind !== wanted.kind) return `it is a ${plan.kind}`;
+  if (plan.sources.length !== wanted.sources.length) return 'it has other sources';
+  for (const [index, { fileId, state }] of plan.sources.entries()) {
+    const source = wanted.sources[index];
+    if (source === undefined || Buffer.compare(source.fileId, fileId) !== 0) {
+      return 'it has another source file';
+    }
+    if (source.state.pos !== state.pos || source.state.crc !== state.crc) {
+      return 'its source was changed since';
+    }
+  }
+  const ranges = (of: RewritePlan) => of.targets.map(({ range }) => formatRange(range)).join(' ');
+  if (ranges(plan) !== ranges(wanted)) return `it makes ${ranges(plan)}`;
+  return plan.settingsFrom === wanted.settingsFrom ? undefined : 'it takes other settings';
+}
+
+function sumCounters(sources: readonly Shard[]): Counters {
+  const sum = { ...ZERO_COUNTERS };
+  for (const source of sources) {
+    const { counters } = source.snapshot();
+    for (const name of COUNTED) sum[name] += counters[name];
+  }
+  return sum;
+}
+
+const COUNTED = ['liveDocs', 'deletedDocs', 'activeBytes', 'externalBytes', 'purgeInfos'] as const;

@@ -1,0 +1,187 @@
+/**
+ * Reading the rows of by-seq with their bodies, a window of rows at a time. While one window is used, the bodies of the next are
+ * read, so that the disk and the processor both have work.
+ */
+import assert from 'node:assert';
+import type { TreeNode } from '../btree/node.js';
+import { readSeq } from '../file/byte-reader.js';
+import { readU32, readU48 } from '../file/bytes.js';
+import { checksumError } from '../file/file-reader.js';
+import { checksum, REF_CRC_AT, REF_LENGTH_AT, readRef } from '../file/ref.js';
+import { PlainRowReader } from '../shard/seq-tree.js';
+import { Extents } from './extents.js';
+import { MergedRuns } from './merged-runs.js';
+import type { SeqMap } from './seq-map.js';
+import type { Source } from './source.js';
+
+/** A window has at most so many rows, and bodies of at most so many bytes and one row. */
+const WINDOW_ROWS = 16_384;
+const WINDOW_BYTES = 4 * 1024 * 1024;
+
+const NO_BODY = -1;
+/** In the place of a body's number: the row has several leaves or attachments. */
+const NOT_PLAIN = -2;
+
+export interface RowWindowsOptions {
+  /** How update seqs map, for each source; without it they stay. */
+  readonly seqMaps: readonly SeqMap[] | undefined;
+  /** Only rows whose key in the target is after this one. */
+  readonly after: Uint8Array | undefined;
+  /** Whether rows with a hash are wanted; bodies of others are not read. */
+  readonly wants: (hash: number) => boolean;
+}
+
+/**
+ * The windows of all rows, in the order of their seqs in the target. Each is valid until the next is asked for. Throws `CHECKSUM`,
+ * `CORRUPT`, `IO`.
+ */
+export async function* rowWindows(
+  sources: readonly Source[],
+  options: RowWindowsOptions,
+): AsyncGenerator<RowWindow, undefined> {
+  const { seqMaps, after } = options;
+  const runs = new MergedRuns(sources, 'bySeq', { seqMaps, after });
+  let filling = new RowWindow(sources);
+  let ready = new RowWindow(sources);
+  for (let more = true; more; ) {
+    more = await filling.fill(runs, options.wants);
+    const read = filling.readBodies();
+    // If whoever uses the window before it fails first, nobody waits for it.
+    read.catch(() => undefined);
+    if (ready.read > 0) yield ready;
+    await read;
+    [filling, ready] = [ready, filling];
+  }
+  if (ready.read > 0) yield ready;
+}
+
+/** Rows on their way, without an object for each. */
+export class RowWindow {
+  readonly #sources: readonly Source[];
+  /** The bodies, for each source. */
+  readonly #bodies: readonly Extents[];
+  readonly #nodes: TreeNode[] = [];
+  readonly #nodeOf = new Uint32Array(WINDOW_ROWS);
+  readonly #indexOf = new Uint32Array(WINDOW_ROWS);
+  readonly #sourceOf = new Uint32Array(WINDOW_ROWS);
+  readonly #refAt = new Uint32Array(WINDOW_ROWS);
+  readonly #bodyOf = new Int32Array(WINDOW_ROWS);
+  readonly #plainRow = new PlainRowReader();
+  /** How many rows there are. */
+  rows = 0;
+  bodyBytes = 0;
+  /** Rows that were read for it, those that nobody wants too. */
+  read = 0;
+  /** The last of these: its source and its seq there. */
+  lastSource = 0;
+  lastSeq = 0;
+
+  constructor(sources: readonly Source[]) {
+    this.#sources = sources;
+    this.#bodies = sources.map(({ file }) => new Extents(file));
+  }
+
+  /** Takes rows until the window is full; false if there are no more. */
+  async fill(runs: MergedRuns, wants: (hash: number) => boolean): Promise<boolean> {
+    this.#clear();
+    while (!this.#full) {
+      if (runs.from < runs.to) this.#addRows(runs, wants);
+      else if (!runs.next() && !(await runs.load())) return false;
+    }
+    return true;
+  }
+
+  async readBodies(): Promise<void> {
+    await Promise.all(this.#bodies.map((extents) => extents.read()));
+  }
+
+  /** The leaf node that a row stands in. */
+  node(row: number): TreeNode {
+    const node = this.#nodes[this.#nodeOf[row] ?? 0];
+    assert(node !== undefined);
+    return node;
+  }
+
+  /** The index of a row in its node. */
+  index(row: number): number {
+    return this.#indexOf[row] ?? 0;
+  }
+
+  source(row: number): number {
+    return this.#sourceOf[row] ?? 0;
+  }
+
+  /** True for a row of one leaf without attachments. */
+  isPlain(row: number): boolean {
+    return this.#bodyOf[row] !== NOT_PLAIN;
+  }
+
+  /** Of a plain row: where the packed ref of its body starts in its node. */
+  refAt(row: number): number {
+    return this.#refAt[row] ?? 0;
+  }
+
+  /** The body of a plain row, checked: a view; undefined for the empty one. Throws `CHECKSUM`. */
+  body(row: number): Uint8Array | undefined {
+    const number = this.#bodyOf[row] ?? NO_BODY;
+    if (number === NO_BODY) return undefined;
+    const { bytes } = this.node(row);
+    const refAt = this.refAt(row);
+    const extents = this.#bodies[this.source(row)];
+    assert(extents !== undefined);
+    const at = extents.place(number);
+    const body = extents.buffer.subarray(at, at + readU32(bytes, refAt + REF_LENGTH_AT));
+    if (checksum(body) === readU32(bytes, refAt + REF_CRC_AT)) return body;
+    const path = this.#sources[this.source(row)]?.file.path ?? '';
+    throw checksumError(path, readRef(bytes, refAt), 'does not have its checksum');
+  }
+
+  get #full(): boolean {
+    return this.rows === WINDOW_ROWS || this.bodyBytes >= WINDOW_BYTES;
+  }
+
+  #clear(): void {
+    this.#nodes.length = 0;
+    this.rows = 0;
+    this.bodyBytes = 0;
+    this.read = 0;
+    for (const extents of this.#bodies) extents.clear();
+  }
+
+  /** Adds rows of the present run until it ends or the window is full. */
+  #addRows(runs: MergedRuns, wants: (hash: number) => boolean): void {
+    const { node, source } = runs;
+    assert(node !== undefined);
+    const { bytes } = node;
+    this.#nodes.push(node);
+    let index = runs.from;
+    for (; index < runs.to && !this.#full; index++) {
+      const valueAt = node.keyEnd(index);
+      if (wants(readU32(bytes, valueAt))) this.#addRow(bytes, valueAt, index, source);
+    }
+    this.read += index - runs.from;
+    this.lastSource = source;
+    this.lastSeq = readSeq(bytes, node.keyStart(index - 1));
+    runs.from = index;
+  }
+
+  #addRow(bytes: Uint8Array, valueAt: number, index: number, source: number): void {
+    const row = this.rows++;
+    this.#nodeOf[row] = this.#nodes.length - 1;
+    this.#indexOf[row] = index;
+    this.#sourceOf[row] = source;
+    if (!this.#plainRow.read(bytes, valueAt)) {
+      this.#bodyOf[row] = NOT_PLAIN;
+      return;
+    }
+    const { refAt } = this.#plainRow;
+    const length = readU32(bytes, refAt + REF_LENGTH_AT);
+    this.#refAt[row] = refAt;
+    this.#bodyOf[row] = NO_BODY;
+    if (length === 0) return;
+    const extents = this.#bodies[source];
+    assert(extents !== undefined);
+    this.#bodyOf[row] = extents.add(readU48(bytes, refAt), length);
+    this.bodyBytes += length;
+  }
+}

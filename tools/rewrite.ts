@@ -1,0 +1,156 @@
+/** What the commands that rewrite shard files share: `split`, `merge` and `compact`. */
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import type { Command } from 'commander';
+import { DivanError } from '../engine/errors.js';
+import { Throttle } from '../engine/rewrite/control.js';
+import type { JobOptions } from '../engine/rewrite/job.js';
+import { decodePlan, encodePlan, type RewritePlan } from '../engine/rewrite/plan.js';
+import type { RewriteOutcome } from '../engine/rewrite/prepare.js';
+import { formatRange } from '../engine/shard/hash.js';
+import type { CommandContext } from './command.js';
+import { Progress } from './progress.js';
+
+export interface RewriteCommandOptions {
+  readonly workers?: string;
+  readonly rate?: string;
+  readonly plan?: string;
+  readonly verify: boolean;
+  readonly resume?: boolean;
+  readonly discard?: boolean;
+  readonly keepPartial?: boolean;
+  readonly json?: boolean;
+}
+
+const WORKERS_MAX = 64;
+
+export function addRewriteOptions(command: Command): Command {
+  return command
+    .option('--workers <n>', `worker threads (${defaultWorkers()} on this machine)`)
+    .option('--rate <rate>', 'write at most so much a second, such as 50MB/s')
+    .option('--plan <file>', 'use the plan in this file, or write it there if there is none')
+    .option('--no-verify', 'do not compare the result with the source before it gets its name')
+    .option('--resume', 'go on with an interrupted run, and with nothing else')
+    .option('--discard', 'remove what an interrupted run left, and do nothing else')
+    .option('--keep-partial', 'on Ctrl-C keep what is done for a later run')
+    .option('--json', 'progress and result as JSON');
+}
+
+/** Runs a rewrite with progress and says what came of it. */
+export async function rewriteCommand(
+  context: CommandContext,
+  options: RewriteCommandOptions,
+  verb: string,
+  run: (options: JobOptions & { plan: RewritePlan | undefined }) => Promise<RewriteOutcome>,
+): Promise<boolean> {
+  const workers = workersOf(options.workers);
+  const throttle = new Throttle();
+  throttle.setRate(rateOf(options.rate), workers);
+  const progress = new Progress(context.host, context.json);
+  const startMs = context.host.now();
+  try {
+    const outcome = await run({
+      workers,
+      throttle,
+      plan: readPlan(options.plan),
+      signal: context.signal,
+      verify: options.verify,
+      keepPartial: options.keepPartial === true,
+      onBegin: async (plan, resumed) => begin(options, plan, resumed),
+      onProgress: ({ phase, docsDone, docsTotal, share }) =>
+        progress.show({ phase, docsDone, docsTotal, bytesDone: share * 1000, bytesTotal: 1000 }),
+    });
+    progress.stop();
+    report(outcome, verb, (context.host.now() - startMs) / 1000, options);
+    return true;
+  } finally {
+    progress.stop();
+  }
+}
+
+/** Says what happened to `--discard`. */
+export function reportDiscarded(found: boolean, json: boolean): void {
+  const text = found ? 'what an interrupted run left is removed' : 'there was nothing to discard';
+  process.stdout.write(json ? `${JSON.stringify({ discarded: found })}\n` : `${text}\n`);
+}
+
+/** Half of the processors: the other half is busy with what the workers read and write. */
+function defaultWorkers(): number {
+  return Math.max(1, Math.min(WORKERS_MAX, Math.floor(availableParallelism() / 2)));
+}
+
+function workersOf(text: string | undefined): number {
+  if (text === undefined) return defaultWorkers();
+  const workers = Number(text);
+  if (Number.isInteger(workers) && workers >= 1 && workers <= WORKERS_MAX) return workers;
+  throw new DivanError('LIMIT', `--workers takes a whole number from 1 to ${WORKERS_MAX}`);
+}
+
+const UNITS: ReadonlyMap<string, number> = new Map([
+  ['', 1],
+  ['k', 1e3],
+  ['m', 1e6],
+  ['g', 1e9],
+]);
+
+/** Bytes a second, from a text such as `50MB/s`. */
+function rateOf(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const [, number = '', unit = ''] = /^(\d+(?:\.\d+)?) *([kmg]?)b?(?:\/s)?$/i.exec(text) ?? [];
+  const rate = Number(number) * (UNITS.get(unit.toLowerCase()) ?? 0);
+  if (rate >= 1024) return rate;
+  throw new DivanError('LIMIT', '--rate takes a rate such as 500kB/s, 50MB/s or 1GB/s');
+}
+
+function readPlan(path: string | undefined): RewritePlan | undefined {
+  return path !== undefined && existsSync(path)
+    ? decodePlan(readFileSync(path, 'utf8'))
+    : undefined;
+}
+
+function begin(options: RewriteCommandOptions, plan: RewritePlan, resumed: boolean): void {
+  if (options.resume === true && !resumed) {
+    throw new DivanError('CHECKPOINT', 'there is no interrupted run to resume; leave out --resume');
+  }
+  if (options.plan !== undefined && !existsSync(options.plan)) {
+    writeFileSync(options.plan, encodePlan(plan));
+  }
+  if (options.json === true) {
+    process.stderr.write(`${JSON.stringify({ resumed, verify: options.verify })}\n`);
+    return;
+  }
+  if (resumed) process.stderr.write('going on with an interrupted run\n');
+  if (!options.verify) process.stderr.write('the result is not compared with the source\n');
+}
+
+function report(
+  { sources, targets, resumed }: RewriteOutcome,
+  verb: string,
+  seconds: number,
+  { json, verify }: RewriteCommandOptions,
+): void {
+  const docs = sources.reduce(
+    (sum, { counters }) => sum + counters.liveDocs + counters.deletedDocs,
+    0,
+  );
+  const docsPerSecond = Math.round(docs / seconds);
+  if (json === true) {
+    const described = targets.map(({ path, range, counters }) => ({
+      path,
+      range: formatRange(range),
+      ...counters,
+    }));
+    const result = { docs, seconds, docsPerSecond, resumed, verified: verify, targets: described };
+    process.stdout.write(`${JSON.stringify(result)}\n`);
+    return;
+  }
+  for (const { path, counters } of targets) {
+    process.stdout.write(
+      `${path}: ${counters.liveDocs} documents, ${counters.deletedDocs} deleted\n`,
+    );
+  }
+  const checked = verify ? ' and verified' : '';
+  process.stdout.write(
+    `${docs} documents ${verb}${checked} in ${seconds.toFixed(1)} s, ${docsPerSecond} docs/s\n`,
+  );
+}
