@@ -21,6 +21,7 @@ import {
 import { readRun, readUpTo } from './file-reader.js';
 import {
   DATA_START,
+  decodeFirstBlock,
   encodeFirstBlock,
   encodeWitness,
   type FirstBlock,
@@ -111,7 +112,8 @@ export class AppendFile {
 
   /**
    * Goes on with a file that `begin` began and that may be cut off behind `length`, where whatever follows was not vouched for.
-   * Throws `CORRUPT` if it is not that file or is shorter, and `NOT_FOUND`.
+   * Throws `CORRUPT` or `NOT_A_SHARD` if it is not that
+   * file or is shorter, and `NOT_FOUND`.
    */
   static async resume(
     storage: Storage,
@@ -121,9 +123,11 @@ export class AppendFile {
   ): Promise<AppendFile> {
     const file = await storage.open(path, 'write');
     try {
-      const expected = encodeFirstBlock(block);
-      const found = await readUpTo(file, 0, expected.length);
-      if (Buffer.compare(found, expected) !== 0 || (await file.size()) < length) {
+      const found = decodeFirstBlock(await readUpTo(file, 0, DATA_START), path, true);
+      const same =
+        Buffer.compare(found.fileId, block.fileId) === 0 &&
+        Buffer.compare(found.salt, block.salt) === 0;
+      if (!same || (await file.size()) < length) {
         throw new DivanError('CORRUPT', `${path} is not the file that was begun`, { path });
       }
       await file.truncate(length);
@@ -133,6 +137,8 @@ export class AppendFile {
     }
     const resumed = new AppendFile(storage, file, block, NO_WITNESS);
     resumed.#end = length;
+    // The witnesses of a first commit that was cut off go, too.
+    await resumed.write(encodeFirstBlock(block), filePos(0));
     return resumed;
   }
 

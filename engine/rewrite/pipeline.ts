@@ -131,6 +131,22 @@ class Rewrite {
   }
 
   async run(): Promise<RewriteResult[]> {
+    try {
+      await this.#runPasses();
+    } finally {
+      // When it is cancelled or fails, what was done up to the last checkpoint is kept.
+      await this.#checkpointing;
+    }
+    if (this.#checkpointFailure !== undefined) throw this.#checkpointFailure;
+    const results: RewriteResult[] = [];
+    for (const target of this.#targets) {
+      const { metadata, seqs } = this.#lineup.identityOf(target);
+      results.push({ index: target.index, ...(await target.finish(metadata, seqs)) });
+    }
+    return results;
+  }
+
+  async #runPasses(): Promise<void> {
     const begun = this.#start?.roots.length ?? 0;
     for (this.#pass = begun; this.#pass < PASSES.length; this.#pass++) {
       const resumed = this.#pass === begun ? this.#start : undefined;
@@ -139,14 +155,6 @@ class Rewrite {
       await this.#runPass(resumed?.cursor);
       for (const target of this.#targets) target.endPass();
     }
-    await this.#checkpointing;
-    if (this.#checkpointFailure !== undefined) throw this.#checkpointFailure;
-    const results: RewriteResult[] = [];
-    for (const target of this.#targets) {
-      const { metadata, seqs } = this.#lineup.identityOf(target);
-      results.push({ index: target.index, ...(await target.finish(metadata, seqs)) });
-    }
-    return results;
   }
 
   async #runPass(after: Uint8Array | undefined): Promise<void> {

@@ -20,6 +20,7 @@ export class OverlaySet implements ChangeTarget {
   #version = 0;
   /** The update seq that the next document or metadata operation takes. */
   #nextSeq = 0;
+  #metadataChanged = false;
   /** Hears of changed metadata. */
   onMetadata: (metadata: Metadata) => void = () => undefined;
   readonly #value = new ByteWriter();
@@ -32,8 +33,9 @@ export class OverlaySet implements ChangeTarget {
     return bytes;
   }
 
+  /** True if there is nothing to flush. */
   get empty(): boolean {
-    return TREE_NAMES.every((name) => this.overlays[name].count === 0);
+    return !this.#metadataChanged && TREE_NAMES.every((name) => this.overlays[name].count === 0);
   }
 
   /** Before the commits of a file are replayed. The keys of the other trees mostly come in order, or are few. */
@@ -112,6 +114,7 @@ export class OverlaySet implements ChangeTarget {
 
   metadata(metadata: Metadata): void {
     this.#nextSeq++;
+    this.#metadataChanged = true;
     this.onMetadata(metadata);
   }
 }
