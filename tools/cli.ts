@@ -5,6 +5,7 @@ import { registerBackup } from './backup.js';
 import { registerChanges } from './changes.js';
 import { registerCheck } from './check.js';
 import { registerCompact } from './compact.js';
+import { registerDiff } from './diff.js';
 import { registerDump } from './dump.js';
 import { registerGet } from './get.js';
 import { registerInfo } from './info.js';
@@ -27,6 +28,7 @@ registerCheck(program);
 registerSplit(program);
 registerMerge(program);
 registerCompact(program);
+registerDiff(program);
 registerBackup(program);
 registerRecover(program);
 

@@ -73,6 +73,11 @@ t.test('split, merge and compact on the command line', async (t) => {
   );
   t.match(result, { verified: true, resumed: false, targets: { length: 3 } });
   const halves = Object.keys(hashesBelow(out)).map((name) => join(out, name));
+  t.equal(divanOk(t, 'diff', shard, ...halves), 'no differences\n');
+  const part = divan('diff', shard, ...halves.slice(1));
+  t.equal(part.code, 1);
+  t.match(part.stdout, /^only in the first: document "/m);
+  t.notMatch(part.stdout, /only in the others|differs/);
   const merged = join(directory, 'merged.divan');
   t.match(divanOk(t, 'merge', ...halves, '--out', merged), /documents merged and verified/);
   t.equal(divanOk(t, 'dump', merged, ...EVERYTHING), expected);
