@@ -53,6 +53,16 @@ function transferred(): { read: number; written: number } {
   }
 }
 
+/** The most memory that the process has had, in MiB. Not `maxRSS`, which a process inherits from the one that started it. */
+function peakMiB(): number {
+  try {
+    const status = readFileSync('/proc/self/status', 'latin1');
+    return Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1] ?? 0) / 1024;
+  } catch {
+    return process.resourceUsage().maxRSS / 1024;
+  }
+}
+
 const [, , command = '', text = '{}'] = process.argv;
 const input: ChildInput = JSON.parse(text);
 const delay = monitorEventLoopDelay({ resolution: 1 });
@@ -73,7 +83,7 @@ const after = transferred();
 const output: ChildOutput = {
   seconds: (end - start) / 1000,
   verifySeconds: verifyStart === 0 ? 0 : (end - verifyStart) / 1000,
-  peakMiB: process.resourceUsage().maxRSS / 1024,
+  peakMiB: peakMiB(),
   bytesRead: after.read - before.read,
   bytesWritten: after.written - before.written,
   delayP99Ms: delay.percentile(99) / 1e6,

@@ -40,9 +40,14 @@ export async function rewriteFamily(
   for (let turn = 0; turn <= input.runs; turn++) {
     rmSync(place, { recursive: true, force: true });
     mkdirSync(place);
-    const copies = [false, true].map((checked) =>
-      sources.reduce((sum, path) => sum + copySeconds(path, join(place, 'copy'), checked), 0),
-    );
+    const copies = [false, true].map((checked) => {
+      settle();
+      return sources.reduce(
+        (sum, path) => sum + copySeconds(path, join(place, 'copy'), checked),
+        0,
+      );
+    });
+    settle();
     const run = rewriteOnce(command, measures, sources, place, input);
     if (turn === 0) continue;
     runs.push({
@@ -59,6 +64,11 @@ export async function rewriteFamily(
   const into = command === 'split' ? `into ${input.parts}` : '';
   const label = [name, into, input.worn ? 'worn' : ''].filter((word) => word !== '').join(' ');
   return { family: name, docs: input.docs, size: input.size, label, runs };
+}
+
+/** Lets the system finish what was removed and written before, so that nothing of it is paid for by what is measured next. */
+function settle(): void {
+  spawnSync('sync');
 }
 
 function rewriteOnce(

@@ -19,9 +19,9 @@ export async function makeSource(input: BenchInput): Promise<string> {
   const { directory, docs, size, worn } = input;
   const path = join(directory, 'source.divan');
   const shard = await Shard.create(WORLD, path);
-  const ids: Uint8Array[] = [];
+  const ids: Uint8Array[] | undefined = worn ? [] : undefined;
   await update(shard, edits(docs, size, 1, ids));
-  if (worn) await wear(shard, input, ids);
+  if (ids !== undefined) await wear(shard, input, ids);
   await shard.close();
   return path;
 }
@@ -30,14 +30,14 @@ function* edits(
   docs: number,
   size: number,
   seed: number,
-  ids: Uint8Array[],
+  ids: Uint8Array[] | undefined,
 ): Generator<DocumentEdit> {
   const scanner = new DocumentScanner();
   for (const line of syntheticLines(docs, size, seed)) {
     const bytes = Buffer.from(line);
     const { id, body } = scanner.scan(bytes, 0, bytes.length);
     const edit = { id: Buffer.from(id ?? []), body: Buffer.from(body), deleted: false };
-    ids.push(edit.id);
+    ids?.push(edit.id);
     yield edit;
   }
 }
@@ -61,7 +61,7 @@ async function wear(
   { docs, size }: BenchInput,
   ids: readonly Uint8Array[],
 ): Promise<void> {
-  const bodies = [...edits(Math.min(docs, 1000), size, 2, [])].map(({ body }) => body);
+  const bodies = [...edits(Math.min(docs, 1000), size, 2, undefined)].map(({ body }) => body);
   let state = 1;
   const random = (below: number) => {
     state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0;

@@ -1,7 +1,7 @@
 /** `divan compact`: drops what no tree points to. */
 import { basename, dirname } from 'node:path';
 import type { Command } from 'commander';
-import { compact, compactCheckpointPath } from '../engine/rewrite/compact.js';
+import { compact, compactCheckpointPath, previewCompaction } from '../engine/rewrite/compact.js';
 import { discardJob } from '../engine/rewrite/job.js';
 import { runCommand } from './command.js';
 import {
@@ -30,7 +30,11 @@ export function registerCompact(program: Command): void {
         reportDiscarded(found, context.json);
         return true;
       }
-      return rewriteCommand(context, options, 'compacted', (job) => compact(context, path, job));
+      return rewriteCommand(context, options, {
+        verb: 'compacted',
+        run: (job) => compact(context, path, job),
+        preview: (job) => previewCompaction(context, path, job),
+      });
     }),
   );
 }

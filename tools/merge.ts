@@ -2,7 +2,7 @@
 import { basename, dirname } from 'node:path';
 import type { Command } from 'commander';
 import { discardJob } from '../engine/rewrite/job.js';
-import { merge, mergeCheckpointPath } from '../engine/rewrite/merge.js';
+import { merge, mergeCheckpointPath, previewMerge } from '../engine/rewrite/merge.js';
 import { runCommand } from './command.js';
 import {
   addRewriteOptions,
@@ -41,9 +41,11 @@ export function registerMerge(program: Command): void {
         reportDiscarded(found, context.json);
         return true;
       }
-      return rewriteCommand(context, options, 'merged', (job) =>
-        merge(context, paths, { ...job, out, settingsFrom }),
-      );
+      return rewriteCommand(context, options, {
+        verb: 'merged',
+        run: (job) => merge(context, paths, { ...job, out, settingsFrom }),
+        preview: (job) => previewMerge(context, paths, { ...job, out, settingsFrom }),
+      });
     }),
   );
 }

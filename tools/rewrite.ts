@@ -4,9 +4,10 @@ import { availableParallelism } from 'node:os';
 import type { Command } from 'commander';
 import { DivanError } from '../engine/errors.js';
 import { Throttle } from '../engine/rewrite/control.js';
+import { megabytes } from '../engine/rewrite/estimate.js';
 import type { JobOptions } from '../engine/rewrite/job.js';
 import { decodePlan, encodePlan, type RewritePlan } from '../engine/rewrite/plan.js';
-import type { RewriteOutcome } from '../engine/rewrite/prepare.js';
+import type { Preview, RewriteOutcome } from '../engine/rewrite/prepare.js';
 import { formatRange } from '../engine/shard/hash.js';
 import type { CommandContext } from './command.js';
 import { Progress } from './progress.js';
@@ -18,6 +19,7 @@ export interface RewriteCommandOptions {
   readonly verify: boolean;
   readonly resume?: boolean;
   readonly discard?: boolean;
+  readonly dryRun?: boolean;
   readonly keepPartial?: boolean;
   readonly json?: boolean;
 }
@@ -29,6 +31,7 @@ export function addRewriteOptions(command: Command): Command {
     .option('--workers <n>', `worker threads (${defaultWorkers()} on this machine)`)
     .option('--rate <rate>', 'write at most so much a second, such as 50MB/s')
     .option('--plan <file>', 'use the plan in this file, or write it there if there is none')
+    .option('--dry-run', 'say what would be made, how large and in what time; make nothing')
     .option('--no-verify', 'do not compare the result with the source before it gets its name')
     .option('--resume', 'go on with an interrupted run, and with nothing else')
     .option('--discard', 'remove what an interrupted run left, and do nothing else')
@@ -36,13 +39,26 @@ export function addRewriteOptions(command: Command): Command {
     .option('--json', 'progress and result as JSON');
 }
 
-/** Runs a rewrite with progress and says what came of it. */
+type RunOptions = JobOptions & { readonly plan: RewritePlan | undefined };
+
+/** A rewrite as its command knows it. */
+export interface RewriteWork {
+  /** What was done to the documents: `split`. */
+  readonly verb: string;
+  readonly run: (options: RunOptions) => Promise<RewriteOutcome>;
+  readonly preview: (options: RunOptions) => Promise<Preview>;
+}
+
+/** Runs a rewrite with progress, or only looks ahead, and says what came of it. */
 export async function rewriteCommand(
   context: CommandContext,
   options: RewriteCommandOptions,
-  verb: string,
-  run: (options: JobOptions & { plan: RewritePlan | undefined }) => Promise<RewriteOutcome>,
+  { verb, run, preview }: RewriteWork,
 ): Promise<boolean> {
+  if (options.dryRun === true) {
+    reportPreview(await preview({ plan: readPlan(options.plan), verify: options.verify }), context);
+    return true;
+  }
   const workers = workersOf(options.workers);
   const throttle = new Throttle();
   throttle.setRate(rateOf(options.rate), workers);
@@ -66,6 +82,24 @@ export async function rewriteCommand(
   } finally {
     progress.stop();
   }
+}
+
+function reportPreview(ahead: Preview, { json }: CommandContext): void {
+  if (json) {
+    process.stdout.write(`${JSON.stringify(ahead)}\n`);
+    return;
+  }
+  const { sources, targets, docs, bytes, freeBytes, seconds, resumes } = ahead;
+  const lines = [
+    ...sources.map(({ path }) => `from ${path}`),
+    ...targets.map(
+      (target) => `to   ${target.path}: about ${target.docs} documents, ${megabytes(target.bytes)}`,
+    ),
+    `${docs} documents; needs about ${megabytes(bytes)}, ${megabytes(freeBytes)} are free`,
+    `about ${seconds.toFixed(seconds < 10 ? 1 : 0)} s${resumes ? '; goes on with an interrupted run' : ''}`,
+  ];
+  if (bytes > freeBytes) lines.push('it would be refused: there is not enough room');
+  process.stdout.write(`${lines.join('\n')}\n`);
 }
 
 /** Says what happened to `--discard`. */

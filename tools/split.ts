@@ -3,7 +3,7 @@ import { basename, join } from 'node:path';
 import type { Command } from 'commander';
 import { DivanError } from '../engine/errors.js';
 import { discardJob } from '../engine/rewrite/job.js';
-import { split, splitCheckpointPath } from '../engine/rewrite/split.js';
+import { previewSplit, split, splitCheckpointPath } from '../engine/rewrite/split.js';
 import { isRangeName, parseRange } from '../engine/shard/hash.js';
 import { type CommandContext, runCommand } from './command.js';
 import {
@@ -49,9 +49,11 @@ async function splitCommand(
   if (options.discard === true) return discard(context, path, out);
   const into =
     range === undefined ? { parts: Number(parts ?? 2) } : { ranges: range.map(parseRange) };
-  return rewriteCommand(context, options, 'split', (job) =>
-    split(context, path, { ...job, out, into }),
-  );
+  return rewriteCommand(context, options, {
+    verb: 'split',
+    run: (job) => split(context, path, { ...job, out, into }),
+    preview: (job) => previewSplit(context, path, { ...job, out, into }),
+  });
 }
 
 async function discard(

@@ -1,10 +1,18 @@
 /** Compacting a shard file: what no tree points to is dropped, and the new file takes the place of the old one. */
+import assert from 'node:assert';
 import { basename, dirname, join } from 'node:path';
 import type { Shard, ShardWorld } from '../shard/shard.js';
 import { readCheckpoint, removeCheckpoint } from './checkpoint.js';
 import type { JobOptions } from './job.js';
 import type { RewritePlan } from './plan.js';
-import { openSource, perform, type RewriteOutcome, type Wanted } from './prepare.js';
+import {
+  type Preview,
+  perform,
+  preview,
+  type RewriteOutcome,
+  type Wanted,
+  withSources,
+} from './prepare.js';
 
 export interface CompactOptions extends JobOptions {
   readonly plan?: RewritePlan | undefined;
@@ -15,36 +23,50 @@ export interface CompactOptions extends JobOptions {
  * limit. Readers that have the old file open go on reading it. Throws `CHECKPOINT`, `INVALID_PLAN`, what opening a shard throws, and
  * what `runJob` throws.
  */
-export async function compact(
+export function compact(
   world: ShardWorld,
   path: string,
   options: CompactOptions,
 ): Promise<RewriteOutcome> {
-  const source = await openSource(world, path);
-  try {
-    await completeEarlier(world, source);
-    return await perform(world, wantedCompaction(source, options.plan), options);
-  } finally {
-    await source.close();
-  }
+  return withSources(world, [path], async (sources) => {
+    const wanted = wantedCompaction(sources, options.plan);
+    await completeEarlier(world, wanted);
+    return perform(world, wanted, options);
+  });
+}
+
+/** What `compact` would do. */
+export function previewCompaction(
+  world: ShardWorld,
+  path: string,
+  options: CompactOptions,
+): Promise<Preview> {
+  return withSources(world, [path], (sources) =>
+    preview(world, wantedCompaction(sources, options.plan), options),
+  );
 }
 
 /** A crash may have come between the swap of an earlier compaction and the removal of its checkpoint. */
-async function completeEarlier({ storage }: ShardWorld, source: Shard): Promise<void> {
-  const checkpointPath = compactCheckpointPath(source.path);
+async function completeEarlier(
+  { storage }: ShardWorld,
+  { sources, checkpointPath }: Wanted,
+): Promise<void> {
   const checkpoint = await readCheckpoint(storage, checkpointPath);
   const [made] = checkpoint?.plan.targets ?? [];
-  if (made === undefined || checkpoint?.finishing !== true) return;
+  const [source] = sources;
+  if (made === undefined || source === undefined || checkpoint?.finishing !== true) return;
   if (Buffer.compare(made.fileId, source.file.block.fileId) !== 0) return;
   await removeCheckpoint(storage, checkpointPath);
 }
 
 /** What a compaction of an open source is to do. */
-export function wantedCompaction(source: Shard, plan: RewritePlan | undefined): Wanted {
+function wantedCompaction(sources: readonly Shard[], plan: RewritePlan | undefined): Wanted {
+  const [source] = sources;
+  assert(source !== undefined, 'a compaction has a source');
   const { path } = source;
   return {
     kind: 'compact',
-    sources: [source],
+    sources,
     ranges: [source.snapshot().metadata.range],
     settingsFrom: 0,
     pathOf: () => path,

@@ -19,6 +19,7 @@ import {
 import { CheckpointWriter } from './checkpoint-writer.js';
 import { Throttle } from './control.js';
 import { Crew } from './crew.js';
+import { assertFits, estimate } from './estimate.js';
 import {
   afterRemoval,
   assertNoneExists,
@@ -91,6 +92,7 @@ async function writeOrDiscard(world: ShardWorld, job: Job, options: JobOptions):
   try {
     if (plan.kind !== 'compact') await assertNoneExists(storage, files);
     for (const { path } of files.targets) await makeDirectories(storage, dirname(path), made);
+    assertFits(await estimate(storage, job), files.checkpointPath);
     const states = await usableStates(storage, job);
     const writer = new CheckpointWriter(storage, files.checkpointPath, plan, states);
     // The plan is durable before the first byte of a target.

@@ -6,7 +6,14 @@ import type { Shard, ShardWorld } from '../shard/shard.js';
 import type { Metadata } from '../shard/state.js';
 import type { JobOptions } from './job.js';
 import type { RewritePlan } from './plan.js';
-import { openSource, perform, type RewriteOutcome, type Wanted } from './prepare.js';
+import {
+  type Preview,
+  perform,
+  preview,
+  type RewriteOutcome,
+  type Wanted,
+  withSources,
+} from './prepare.js';
 
 export interface MergeOptions extends JobOptions {
   /** The file that is made. */
@@ -21,22 +28,29 @@ export interface MergeOptions extends JobOptions {
  * purge infos are kept, and so is the order of the updates of each. Throws `INVALID_RANGE` if the ranges are not adjacent,
  * `SETTINGS_DIFFER`, `LIMIT` for seqs beyond 2^53 - 1, `CHECKPOINT`, `INVALID_PLAN`, what opening shards throws, and what `runJob` throws.
  */
-export async function merge(
+export function merge(
   world: ShardWorld,
   paths: readonly string[],
   options: MergeOptions,
 ): Promise<RewriteOutcome> {
-  const sources: Shard[] = [];
-  try {
-    for (const path of paths) sources.push(await openSource(world, path));
-    return await perform(world, wantedMerge(sources, options), options);
-  } finally {
-    for (const source of sources) await source.close();
-  }
+  return withSources(world, paths, (sources) =>
+    perform(world, wantedMerge(sources, options), options),
+  );
+}
+
+/** What `merge` would do. */
+export function previewMerge(
+  world: ShardWorld,
+  paths: readonly string[],
+  options: MergeOptions,
+): Promise<Preview> {
+  return withSources(world, paths, (sources) =>
+    preview(world, wantedMerge(sources, options), options),
+  );
 }
 
 /** What a merge of open sources is to do. Throws `INVALID_RANGE` and `SETTINGS_DIFFER`. */
-export function wantedMerge(sources: readonly Shard[], options: MergeOptions): Wanted {
+function wantedMerge(sources: readonly Shard[], options: MergeOptions): Wanted {
   const { out, settingsFrom, plan } = options;
   if (sources.length < 2 || sources.length > PARTS_MAX) {
     throw new DivanError('INVALID_RANGE', `a merge has 2 to ${PARTS_MAX} sources`);

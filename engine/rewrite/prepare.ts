@@ -6,6 +6,7 @@ import { formatRange, type ShardRange } from '../shard/hash.js';
 import { ReadOnlyShard } from '../shard/read-only-shard.js';
 import { Shard, type ShardWorld } from '../shard/shard.js';
 import { type Counters, UUID_BYTES, ZERO_COUNTERS } from '../shard/state.js';
+import { type Estimate, estimate, estimateSeconds } from './estimate.js';
 import { findCheckpoint, type Job, type JobOptions, runJob } from './job.js';
 import { jobFile } from './job-files.js';
 import {
@@ -92,8 +93,46 @@ export async function perform(
   return { sources, targets, resumed: job.checkpoint !== undefined, plan: job.plan };
 }
 
+/** What a run would do, without doing it. */
+export interface Preview extends Estimate {
+  readonly sources: RewriteOutcome['sources'];
+  readonly resumes: boolean;
+  readonly seconds: number;
+}
+
+/** Throws what `prepare` and reading throw. */
+export async function preview(
+  world: ShardWorld,
+  wanted: Wanted,
+  options: JobOptions,
+): Promise<Preview> {
+  const job = await prepare(world, wanted);
+  const estimated = await estimate(world.storage, job);
+  const seconds = await estimateSeconds(world, job, estimated, options.verify !== false);
+  const sources = wanted.sources.map((source) => ({
+    path: source.path,
+    counters: source.snapshot().counters,
+  }));
+  return { ...estimated, sources, seconds, resumes: job.checkpoint !== undefined };
+}
+
+/** Opens sources, does something with them, and closes them. Throws what opening a shard throws. */
+export async function withSources<T>(
+  world: ShardWorld,
+  paths: readonly string[],
+  use: (sources: readonly Shard[]) => Promise<T>,
+): Promise<T> {
+  const sources: Shard[] = [];
+  try {
+    for (const path of paths) sources.push(await openSource(world, path));
+    return await use(sources);
+  } finally {
+    for (const source of sources) await source.close();
+  }
+}
+
 /** Opens a source for writing, so that nobody else changes it, and flushes it. Throws what opening a shard throws. */
-export async function openSource(world: ShardWorld, path: string): Promise<Shard> {
+async function openSource(world: ShardWorld, path: string): Promise<Shard> {
   const source = await Shard.open(world, path);
   try {
     await source.flush();

@@ -1,11 +1,19 @@
 /** Splitting a shard file: one source into two or more targets by hash range. The source stays. */
+import assert from 'node:assert';
 import { basename, join } from 'node:path';
 import { DivanError } from '../errors.js';
 import { checkTiling, evenRanges, formatRange, PARTS_MAX, type ShardRange } from '../shard/hash.js';
 import type { Shard, ShardWorld } from '../shard/shard.js';
 import type { JobOptions } from './job.js';
 import type { RewritePlan } from './plan.js';
-import { openSource, perform, type RewriteOutcome, type Wanted } from './prepare.js';
+import {
+  type Preview,
+  perform,
+  preview,
+  type RewriteOutcome,
+  type Wanted,
+  withSources,
+} from './prepare.js';
 
 export interface SplitOptions extends JobOptions {
   /** The directory under which the targets are made, as `<range>/<name of the source>`. */
@@ -20,21 +28,31 @@ export interface SplitOptions extends JobOptions {
  * ranges was interrupted, it is gone on with. Throws `INVALID_RANGE`, `CHECKPOINT`, `INVALID_PLAN`, what opening a shard throws, and
  * what `runJob` throws.
  */
-export async function split(
+export function split(
   world: ShardWorld,
   path: string,
   options: SplitOptions,
 ): Promise<RewriteOutcome> {
-  const source = await openSource(world, path);
-  try {
-    return await perform(world, wantedSplit(source, options), options);
-  } finally {
-    await source.close();
-  }
+  return withSources(world, [path], (sources) =>
+    perform(world, wantedSplit(sources, options), options),
+  );
+}
+
+/** What `split` would do. */
+export function previewSplit(
+  world: ShardWorld,
+  path: string,
+  options: SplitOptions,
+): Promise<Preview> {
+  return withSources(world, [path], (sources) =>
+    preview(world, wantedSplit(sources, options), options),
+  );
 }
 
 /** What a split of an open source is to do. Throws `INVALID_RANGE`. */
-export function wantedSplit(source: Shard, { out, into, plan }: SplitOptions): Wanted {
+function wantedSplit(sources: readonly Shard[], { out, into, plan }: SplitOptions): Wanted {
+  const [source] = sources;
+  assert(source !== undefined, 'a split has a source');
   const { range } = source.snapshot().metadata;
   const ranges = 'parts' in into ? evenRanges(range, into.parts) : into.ranges;
   if (ranges.length < 2 || ranges.length > PARTS_MAX) {
@@ -43,7 +61,7 @@ export function wantedSplit(source: Shard, { out, into, plan }: SplitOptions): W
   const name = basename(source.path);
   return {
     kind: 'split',
-    sources: [source],
+    sources,
     ranges: checkTiling(range, ranges),
     settingsFrom: 0,
     pathOf: (target) => join(out, formatRange(target), name),

@@ -13,7 +13,7 @@ import { Throttle } from '../../../engine/rewrite/control.js';
 import { discardJob } from '../../../engine/rewrite/job.js';
 import { merge } from '../../../engine/rewrite/merge.js';
 import { decodePlan, encodePlan } from '../../../engine/rewrite/plan.js';
-import { split } from '../../../engine/rewrite/split.js';
+import { previewSplit, split } from '../../../engine/rewrite/split.js';
 import { checkShard } from '../../../engine/shard/check.js';
 import { formatRange, isRangeName } from '../../../engine/shard/hash.js';
 import { ReadOnlyShard } from '../../../engine/shard/read-only-shard.js';
@@ -252,6 +252,38 @@ t.test('however often it is interrupted, a plan gives the same bytes', async (t)
   }
   t.ok(interrupted > 20, `${interrupted} interruptions`);
   t.strictSame(await leftovers(storage), []);
+});
+
+/** A disk with little room. */
+class SmallStorage extends MemoryStorage {
+  override async freeBytes(): Promise<number> {
+    return 10_000;
+  }
+}
+
+t.test('what would not fit is refused with the arithmetic, before it writes', async (t) => {
+  const world = { storage: new SmallStorage(), host: new HastyHost(1) };
+  await wornShard(world, SOURCE, 100, OPTIONS);
+  const options = { out: '/out', into: { parts: 2 }, workers: 0 };
+  const ahead = await previewSplit(world, SOURCE, options);
+  t.ok(ahead.bytes > ahead.freeBytes);
+  await t.rejects(split(world, SOURCE, options), {
+    code: 'NO_SPACE',
+    message: /needs about 0\.\d MB, and 0\.0 MB are free; make room for 0\.\d MB more/,
+  });
+  t.equal(await world.storage.identity('/out'), undefined);
+});
+
+t.test('what is estimated comes true', async (t) => {
+  const world = await newWorn();
+  const options = { out: '/out', into: { parts: 2 }, workers: 0 };
+  const ahead = await previewSplit(world, SOURCE, options);
+  t.equal(await world.storage.identity('/out'), undefined, 'looking ahead makes nothing');
+  t.strictSame(await leftovers(world.storage), []);
+  const { targets } = await split(world, SOURCE, options);
+  let bytes = 0;
+  for (const { path } of targets) bytes += (await bytesOf(world.storage, path)).length;
+  t.ok(Math.abs(ahead.bytes / bytes - 1) < 0.2, `${ahead.bytes} bytes estimated, ${bytes} made`);
 });
 
 /** Interrupts a split in the middle and returns where its checkpoint stands. */
