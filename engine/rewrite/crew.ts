@@ -25,15 +25,17 @@ export class Crew {
   /** Undefined where the calling thread does the work. */
   readonly #pool: Piscina<WorkerInput, WorkerOutput> | undefined;
 
-  /** With 0 `workers` the calling thread does the work, through the storage of the world. */
-  constructor(world: ShardWorld, workers: number, throttle: Throttle) {
+  /** With 0 `workers` the calling thread does the work, through the storage of the world. `verifies`: there will be digests. */
+  constructor(world: ShardWorld, workers: number, throttle: Throttle, verifies: boolean) {
     this.#world = world;
     this.#throttle = throttle;
     if (workers === 0) return;
+    const threads = verifies ? Math.max(workers, VERIFIERS_MIN) : workers;
     this.#pool = new Piscina<WorkerInput, WorkerOutput>({
       filename: new URL('./worker.js', import.meta.url).href,
-      minThreads: workers,
-      maxThreads: Math.max(workers, VERIFIERS_MIN),
+      // All are started at once, so that the verify pass does not wait for a thread.
+      minThreads: threads,
+      maxThreads: threads,
       atomics: 'disabled',
     });
   }

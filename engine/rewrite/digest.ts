@@ -124,11 +124,11 @@ class Digester {
     out.prefixed(id);
     this.#hasher.begin(KINDS.row);
     this.#hasher.part(out.bytes, 0, out.length);
-    for (const leaf of leaves) await this.#leaf(leaf);
+    for (const leaf of leaves) await this.#leaf(window, row, leaf);
     this.#hasher.end();
   }
 
-  async #leaf(leaf: Leaf): Promise<void> {
+  async #leaf(window: RowWindow, row: number, leaf: Leaf): Promise<void> {
     const out = this.#scratch;
     out.clear();
     out.u8(leaf.deleted ? 1 : 0);
@@ -138,7 +138,7 @@ class Digester {
     const runs = [leaf.body, ...leaf.attachments.flatMap(({ refs }) => refs)];
     for (const ref of runs) {
       if (ref.length === 0) continue;
-      const bytes = await this.#source.read(ref);
+      const bytes = await window.run(row, ref);
       this.#hasher.part(bytes, 0, bytes.length);
     }
   }

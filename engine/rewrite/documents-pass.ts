@@ -9,7 +9,6 @@ import { type Leaf, readRow, writeLeaves, writeRowHead } from '../shard/seq-tree
 import type { OnStep } from './entries-pass.js';
 import type { Lineup } from './lineup.js';
 import { type RowWindow, rowWindows } from './row-windows.js';
-import type { Source } from './source.js';
 import type { Target } from './target.js';
 
 /** Copies the rows whose key in the target is after `after`. */
@@ -91,12 +90,10 @@ class DocumentsPass {
     const target = this.#targetOf(window, row);
     const node = window.node(row);
     const index = window.index(row);
-    const source = this.#lineup.sources[window.source(row)];
-    assert(source !== undefined);
     const value = node.value(index);
     const { id, leaves } = readRow(value);
     const moved = new Map<number, Ref>();
-    const move = (ref: Ref) => moveRun(source, target, ref, moved);
+    const move = (ref: Ref) => moveRun(window, row, target, ref, moved);
     const copied: Leaf[] = [];
     for (const leaf of leaves) {
       const body = await move(leaf.body);
@@ -120,7 +117,8 @@ class DocumentsPass {
 
 /** Copies a run to a target, or finds where it was copied before. */
 async function moveRun(
-  source: Source,
+  window: RowWindow,
+  row: number,
   target: Target,
   ref: Ref,
   moved: Map<number, Ref>,
@@ -128,7 +126,7 @@ async function moveRun(
   if (ref.length === 0) return ref;
   const known = moved.get(ref.pos);
   if (known !== undefined) return known;
-  const copy = { ...ref, pos: target.appendBytes(await source.read(ref)) };
+  const copy = { ...ref, pos: target.appendBytes(await window.run(row, ref)) };
   if (target.full) await target.drain();
   moved.set(ref.pos, copy);
   return copy;

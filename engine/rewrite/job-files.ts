@@ -71,7 +71,7 @@ export async function giveNames(
     } else if (plan.kind === 'compact') await storage.rename(target.temporaryPath, target.path);
     else await linkTarget(storage, target);
   }
-  for (const { path } of targets) await storage.syncDirectory(dirname(path));
+  await Promise.all(targets.map(({ path }) => storage.syncDirectory(dirname(path))));
   for (const { temporaryPath } of targets) await removeIfThere(storage, temporaryPath);
   await removeCheckpoint(storage, checkpointPath);
 }

@@ -200,7 +200,7 @@ async function writeTargets(
   const stop = () => throttle.cancel();
   options.signal?.addEventListener('abort', stop);
   if (options.signal?.aborted === true) stop();
-  const crew = new Crew(world, workers, throttle);
+  const crew = new Crew(world, workers, throttle, verifies);
   const meter = new JobMeter(job.counters, verifies, options.onProgress);
   try {
     const tasks = rewriteTasks(job.plan, job.files, states, Math.max(1, workers));

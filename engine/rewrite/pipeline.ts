@@ -138,12 +138,17 @@ class Rewrite {
       await this.#checkpointing;
     }
     if (this.#checkpointFailure !== undefined) throw this.#checkpointFailure;
-    const results: RewriteResult[] = [];
-    for (const target of this.#targets) {
-      const { metadata, seqs } = this.#lineup.identityOf(target);
-      results.push({ index: target.index, ...(await target.finish(metadata, seqs)) });
-    }
-    return results;
+    // Each ends with several syncs, which different files can do at the same time.
+    const finished = await Promise.allSettled(this.#targets.map((target) => this.#finish(target)));
+    return finished.map((result) => {
+      if (result.status === 'rejected') throw result.reason;
+      return result.value;
+    });
+  }
+
+  async #finish(target: Target): Promise<RewriteResult> {
+    const { metadata, seqs } = this.#lineup.identityOf(target);
+    return { index: target.index, ...(await target.finish(metadata, seqs)) };
   }
 
   async #runPasses(): Promise<void> {

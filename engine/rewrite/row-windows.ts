@@ -7,8 +7,8 @@ import type { TreeNode } from '../btree/node.js';
 import { readSeq } from '../file/byte-reader.js';
 import { readU32, readU48 } from '../file/bytes.js';
 import { checksumError } from '../file/file-reader.js';
-import { checksum, REF_CRC_AT, REF_LENGTH_AT, readRef } from '../file/ref.js';
-import { PlainRowReader } from '../shard/seq-tree.js';
+import { checksum, REF_CRC_AT, REF_LENGTH_AT, type Ref, readRef } from '../file/ref.js';
+import { type Leaf, PlainRowReader, readRow } from '../shard/seq-tree.js';
 import { Extents } from './extents.js';
 import { MergedRuns } from './merged-runs.js';
 import type { SeqMap } from './seq-map.js';
@@ -17,6 +17,9 @@ import type { Source } from './source.js';
 /** A window has at most so many rows, and bodies of at most so many bytes and one row. */
 const WINDOW_ROWS = 16_384;
 const WINDOW_BYTES = 4 * 1024 * 1024;
+
+/** Of a row with several leaves or attachments the runs are read ahead if they have at most so many bytes. */
+const AHEAD_BYTES_MAX = 256 * 1024;
 
 const NO_BODY = -1;
 /** In the place of a body's number: the row has several leaves or attachments. */
@@ -67,6 +70,8 @@ export class RowWindow {
   readonly #refAt = new Uint32Array(WINDOW_ROWS);
   readonly #bodyOf = new Int32Array(WINDOW_ROWS);
   readonly #plainRow = new PlainRowReader();
+  /** Of rows that are not plain: the numbers of the runs that were read ahead, by position. */
+  readonly #ahead = new Map<number, ReadonlyMap<number, number>>();
   /** How many rows there are. */
   rows = 0;
   bodyBytes = 0;
@@ -136,12 +141,26 @@ export class RowWindow {
     throw checksumError(path, readRef(bytes, refAt), 'does not have its checksum');
   }
 
+  /** A run of a row that is not plain, checked. Throws `CHECKSUM`, `IO`. */
+  async run(row: number, ref: Ref): Promise<Uint8Array> {
+    const source = this.#sources[this.source(row)];
+    const extents = this.#bodies[this.source(row)];
+    assert(source !== undefined && extents !== undefined);
+    const number = this.#ahead.get(row)?.get(ref.pos);
+    if (number === undefined) return source.read(ref);
+    const at = extents.place(number);
+    const bytes = extents.buffer.subarray(at, at + ref.length);
+    if (checksum(bytes) === ref.crc) return bytes;
+    throw checksumError(source.file.path, ref, 'does not have its checksum');
+  }
+
   get #full(): boolean {
     return this.rows === WINDOW_ROWS || this.bodyBytes >= WINDOW_BYTES;
   }
 
   #clear(): void {
     this.#nodes.length = 0;
+    this.#ahead.clear();
     this.rows = 0;
     this.bodyBytes = 0;
     this.read = 0;
@@ -172,6 +191,7 @@ export class RowWindow {
     this.#sourceOf[row] = source;
     if (!this.#plainRow.read(bytes, valueAt)) {
       this.#bodyOf[row] = NOT_PLAIN;
+      this.#readAhead(row, readRow(bytes.subarray(valueAt)).leaves);
       return;
     }
     const { refAt } = this.#plainRow;
@@ -183,5 +203,22 @@ export class RowWindow {
     assert(extents !== undefined);
     this.#bodyOf[row] = extents.add(readU48(bytes, refAt), length);
     this.bodyBytes += length;
+  }
+
+  /** Has the runs of a row that is not plain read with the window, unless they are long. */
+  #readAhead(row: number, leaves: readonly Leaf[]): void {
+    const refs = leaves.flatMap(({ body, attachments }) => [
+      body,
+      ...attachments.flatMap((attachment) => attachment.refs),
+    ]);
+    const bytes = refs.reduce((sum, { length }) => sum + length, 0);
+    const extents = this.#bodies[this.source(row)];
+    if (bytes > AHEAD_BYTES_MAX || extents === undefined) return;
+    const numbers = new Map<number, number>();
+    for (const { pos, length } of refs) {
+      if (length > 0 && !numbers.has(pos)) numbers.set(pos, extents.add(pos, length));
+    }
+    this.#ahead.set(row, numbers);
+    this.bodyBytes += bytes;
   }
 }
