@@ -35,6 +35,8 @@ async function describe(shard: ReadOnlyShard) {
   const { snapshot, recovered } = shard;
   const { counters, metadata, roots } = snapshot;
   const { newest, block } = recovered;
+  const fileBytes = await shard.size();
+  const liveBytes = await snapshot.liveBytes();
   return {
     path: shard.path,
     formatVersion: FORMAT_VERSION,
@@ -53,7 +55,9 @@ async function describe(shard: ReadOnlyShard) {
       range: formatRange(range),
       cutSeq,
     })),
-    fileBytes: await shard.size(),
+    fileBytes,
+    liveBytes,
+    liveShare: Math.round((liveBytes / fileBytes) * 1000) / 1000,
     activeBytes: counters.activeBytes,
     externalBytes: counters.externalBytes,
     treeDepths: Object.fromEntries(

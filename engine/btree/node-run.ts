@@ -37,6 +37,7 @@ export class NodeRun {
   /** The lowest key that the first node of the run may hold. */
   #lower: Uint8Array = EMPTY_KEY;
   #out = Buffer.allocUnsafeSlow(0);
+  readonly #childValue = new ByteWriter();
   readonly #varint = new VarintReader();
   readonly #totals: Float64Array;
   #keyLength = 0;
@@ -99,7 +100,8 @@ export class NodeRun {
 
   /** Adds a child of an interior node. */
   addChild(separator: Uint8Array, ref: Ref, totals: Float64Array): void {
-    const value = new ByteWriter();
+    const value = this.#childValue;
+    value.clear();
     value.ref(ref);
     for (const total of totals) value.varint(total);
     this.add(separator, value.view());

@@ -59,6 +59,11 @@ export interface CommitInput {
   readonly state?: FlushedState;
 }
 
+const retired = new FinalizationRegistry<StorageFile>((file) => {
+  // What a file that nobody can use any more says when it is closed concerns nobody.
+  file.close().catch(() => undefined);
+});
+
 export class AppendFile {
   readonly block: FirstBlock;
   readonly #storage: Storage;
@@ -72,6 +77,7 @@ export class AppendFile {
   #generation: number;
   #failure: unknown;
   #closed = false;
+  #path: string;
   /** Writes that have not returned yet. */
   readonly #outstanding = new Set<Promise<void>>();
   /** Settles when the commit that was asked for last is done; never rejects. */
@@ -81,6 +87,7 @@ export class AppendFile {
     this.#storage = storage;
     this.#file = file;
     this.block = block;
+    this.#path = file.path;
     this.#mark = recordMark(block);
     this.#runMark = runMark(block);
     this.#witness = witness;
@@ -169,7 +176,7 @@ export class AppendFile {
   }
 
   get path(): string {
-    return this.#file.path;
+    return this.#path;
   }
 
   /** Where the next reserved byte will stand. */
@@ -264,6 +271,13 @@ export class AppendFile {
     writeU32(bytes, at + 8, crc);
   }
 
+  /** Appends a run and returns its ref; it is durable after the next commit with `foreign`. */
+  async appendRun(run: Uint8Array): Promise<Ref> {
+    const pos = this.reserve(run.length);
+    await this.write(run, pos);
+    return { pos, length: run.length, crc: checksum(run), codec: 0 };
+  }
+
   /** Appends a framed run of its own and returns its ref; it is durable after the next commit with `foreign`. */
   async appendFramed(run: Uint8Array): Promise<Ref> {
     const crc = checksum(run);
@@ -292,7 +306,31 @@ export class AppendFile {
   /** Gives a newly begun file its name. REQUIRES: it has its first commit. Throws `EXISTS`. */
   async publish(path: string): Promise<void> {
     assert(this.#newest !== undefined, 'a file is published after its first commit');
-    await publishFile(this.#storage, this.#file.path, path);
+    await publishFile(this.#storage, this.#path, path);
+    this.#path = path;
+  }
+
+  /** Takes the place of the file that `path` names, in one step that `syncName` makes durable. Throws `IO`, with nothing changed. */
+  async takeName(path: string): Promise<void> {
+    await this.#storage.rename(this.#path, path);
+    this.#path = path;
+  }
+
+  /** Makes the name durable. After an error the file is failed: which file the name is of after a crash is not known. */
+  async syncName(): Promise<void> {
+    try {
+      await this.#storage.syncDirectory(dirname(this.#path));
+    } catch (error) {
+      throw this.#fail(error);
+    }
+  }
+
+  /**
+   * For a file whose place another one has taken: closes it, and so frees its room on the disk, once nobody can read it any more,
+   * that is when this object is garbage.
+   */
+  retire(): void {
+    retired.register(this, this.#file);
   }
 
   /**

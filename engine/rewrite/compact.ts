@@ -46,21 +46,25 @@ export function previewCompaction(
   );
 }
 
-/** A crash may have come between the swap of an earlier compaction and the removal of its checkpoint. */
-async function completeEarlier(
+/** A crash may have come between the exchange of the file by an earlier compaction and the removal of its checkpoint. */
+export async function completeEarlier(
   { storage }: ShardWorld,
   { sources, checkpointPath }: Wanted,
 ): Promise<void> {
   const checkpoint = await readCheckpoint(storage, checkpointPath);
   const [made] = checkpoint?.plan.targets ?? [];
   const [source] = sources;
-  if (made === undefined || source === undefined || checkpoint?.finishing !== true) return;
+  if (made === undefined || source === undefined) return;
   if (Buffer.compare(made.fileId, source.file.block.fileId) !== 0) return;
   await removeCheckpoint(storage, checkpointPath);
 }
 
 /** What a compaction of an open source is to do. */
-function wantedCompaction(sources: readonly Shard[], plan: RewritePlan | undefined): Wanted {
+export function wantedCompaction(
+  sources: readonly Shard[],
+  plan: RewritePlan | undefined,
+  live = false,
+): Wanted {
   const [source] = sources;
   assert(source !== undefined, 'a compaction has a source');
   const { path } = source;
@@ -71,6 +75,7 @@ function wantedCompaction(sources: readonly Shard[], plan: RewritePlan | undefin
     settingsFrom: 0,
     pathOf: () => path,
     checkpointPath: compactCheckpointPath(path),
+    live,
     plan,
   };
 }

@@ -95,7 +95,7 @@ class Digester {
   }
 
   async #rows(): Promise<void> {
-    const options = { seqMaps: undefined, after: undefined, wants: () => true };
+    const options = { seqMaps: undefined, after: undefined, route: () => 0 };
     for await (const window of rowWindows([this.#source], options)) {
       for (let row = 0; row < window.rows; row++) {
         if (window.isPlain(row)) this.#plainRow(window, row);

@@ -2,7 +2,7 @@
 import assert from 'node:assert';
 import { readSeq } from '../file/byte-reader.js';
 import { ByteWriter, SEQ_BYTES, writeSeq } from '../file/byte-writer.js';
-import { readU32, writeU48 } from '../file/bytes.js';
+import { writeU48 } from '../file/bytes.js';
 import type { Ref } from '../file/ref.js';
 import type { Attachment } from '../shard/attachment-list.js';
 import { type Leaf, readRow, writeLeaves, writeRowHead } from '../shard/seq-tree.js';
@@ -21,7 +21,7 @@ export async function copyDocuments(
   const options = {
     seqMaps: lineup.sources.length > 1 ? lineup.updateSeqs : undefined,
     after,
-    wants: (hash: number) => lineup.targetOf(hash) !== undefined,
+    route: (hash: number) => lineup.route(hash),
   };
   for await (const window of rowWindows(lineup.sources, options)) {
     await pass.copyWindow(window);
@@ -58,11 +58,7 @@ class DocumentsPass {
   }
 
   #targetOf(window: RowWindow, row: number): Target {
-    const node = window.node(row);
-    const hash = readU32(node.bytes, node.keyEnd(window.index(row)));
-    const target = this.#lineup.targetOf(hash);
-    assert(target !== undefined, 'only rows for these targets are in the window');
-    return target;
+    return this.#lineup.targets[window.target(row)] ?? assert.fail('a row has a target');
   }
 
   /** Copies a row byte for byte but for the place of its body and, in a merge, its seq. */

@@ -1,6 +1,8 @@
 /** The passes over all trees but by-seq: entries are copied as they are, but for seqs that map and revisions that are stemmed. */
+import assert from 'node:assert';
 import { lookup } from '../btree/lookup.js';
 import type { TreeNode } from '../btree/node.js';
+import type { NodeRun } from '../btree/node-run.js';
 import { DivanError } from '../errors.js';
 import { readSeq } from '../file/byte-reader.js';
 import { SEQ_BYTES, writeSeq } from '../file/byte-writer.js';
@@ -10,9 +12,9 @@ import { decodePurgeInfo } from '../shard/purge-tree.js';
 import type { TreeName } from '../shard/state.js';
 import type { Lineup } from './lineup.js';
 import { MergedRuns } from './merged-runs.js';
+import { UNWANTED } from './row-windows.js';
 import type { SeqMap } from './seq-map.js';
-import { stemmedDocument } from './stemming.js';
-import type { Target } from './target.js';
+import { mayBeStemmed, stemmedDocument } from './stemming.js';
 
 export type EntriesTree = Exclude<TreeName, 'bySeq'>;
 
@@ -69,18 +71,28 @@ class EntriesPass {
       }
       const { node, from, to, source } = runs;
       if (node === undefined) return;
-      for (let index = from; index < to; index++) {
-        const known = this.#hashOf(node, index, source);
-        const hash = typeof known === 'number' ? known : await known;
-        const target = this.#lineup.targetOf(hash);
-        if (target !== undefined) this.#copy(target, node, index, source);
-      }
+      await this.#copyRuns(node, from, to, source);
       entries += to - from;
       if (entries >= STEP_ENTRIES) {
         await onStep(entries, 0, this.#targetKey(node, to - 1, source));
         entries = 0;
       }
     }
+  }
+
+  /** Copies entries `[from, to)`: neighbours that go to one target at once. */
+  async #copyRuns(node: TreeNode, from: number, to: number, source: number): Promise<void> {
+    let first = from;
+    let target = UNWANTED;
+    for (let index = from; index < to; index++) {
+      const hash = this.#hashOf(node, index, source);
+      const next = this.#lineup.route(typeof hash === 'number' ? hash : await hash);
+      if (next === target) continue;
+      if (target !== UNWANTED) this.#copyRun(target, node, first, index, source);
+      first = index;
+      target = next;
+    }
+    if (target !== UNWANTED) this.#copyRun(target, node, first, to, source);
   }
 
   /** What decides about the target of an entry. Only an entry of purge-by-uuid has to be looked up. */
@@ -119,11 +131,28 @@ class EntriesPass {
     return this.#hashOfPurge(info);
   }
 
-  #copy(target: Target, node: TreeNode, index: number, source: number): void {
+  /** Copies neighbouring entries to the target with this number. */
+  #copyRun(number: number, node: TreeNode, from: number, to: number, source: number): void {
+    const { run } = this.#lineup.targets[number] ?? assert.fail('entries have a target');
+    if (this.#mayChange(node, from, to)) {
+      for (let index = from; index < to; index++) this.#copyEntry(run, node, index, source);
+    } else run.addRange(node, from, to);
+  }
+
+  /** False if entries certainly stay as they are. */
+  #mayChange(node: TreeNode, from: number, to: number): boolean {
+    if (this.#keySeqs !== undefined || this.#valueSeqs !== undefined) return true;
+    if (this.#revsLimit === Number.POSITIVE_INFINITY) return false;
+    for (let index = from; index < to; index++) {
+      if (mayBeStemmed(node.entryEnd(index) - node.keyEnd(index), this.#revsLimit)) return true;
+    }
+    return false;
+  }
+
+  #copyEntry(run: NodeRun, node: TreeNode, index: number, source: number): void {
     const start = node.entryStart(index);
     const valueAt = node.keyEnd(index);
     const end = node.entryEnd(index);
-    const { run } = target;
     const stemmed = stemmedDocument(node.bytes, valueAt, end, this.#revsLimit);
     if (stemmed !== undefined) {
       run.add(node.key(index), stemmed);

@@ -1,5 +1,6 @@
 /** How large the targets of a rewrite will be, told from the sources and a look at some of their nodes. */
 import { dirname, join } from 'node:path';
+import { treeBytes } from '../btree/tree-bytes.js';
 import { DivanError } from '../errors.js';
 import { DATA_START } from '../file/first-block.js';
 import type { Host } from '../file/host.js';
@@ -9,13 +10,12 @@ import type { ShardWorld } from '../shard/shard.js';
 import { TREE_NAMES } from '../shard/state.js';
 import type { Job } from './job.js';
 import type { JobFiles } from './job-files.js';
-import { leafPieces } from './leaf-scan.js';
 import type { SourcePlan } from './plan.js';
 import { rowWindows } from './row-windows.js';
 import { Source } from './source.js';
 
-/** Interior nodes, frames and slots, as a share of the entries; and what is uneven about targets. */
-const OVERHEAD = 1.05;
+/** Frames, and what is uneven about targets. Nodes of the source are not always as full as those of the targets. */
+const OVERHEAD = 1.03;
 
 export interface TargetEstimate {
   readonly path: string;
@@ -40,7 +40,7 @@ export async function estimate(
 ): Promise<Estimate> {
   let bytes = counters.activeBytes;
   for (const [index, source] of plan.sources.entries()) {
-    bytes += await treeBytes(storage, files.sourcePaths[index] ?? '', source);
+    bytes += await allTreeBytes(storage, files.sourcePaths[index] ?? '', source);
   }
   const whole = plan.targets.reduce((sum, { range }) => sum + span(range), 0);
   const docs = counters.liveDocs + counters.deletedDocs;
@@ -100,7 +100,7 @@ async function measureReading(
   const source = await Source.open(storage, path, plan);
   try {
     const start = host.now();
-    const options = { seqMaps: undefined, after: undefined, wants: () => true };
+    const options = { seqMaps: undefined, after: undefined, route: () => 0 };
     let rows = 0;
     for await (const window of rowWindows([source], options)) {
       for (let row = 0; row < window.rows; row++) if (window.isPlain(row)) window.body(row);
@@ -153,21 +153,12 @@ function span({ start, end }: ShardRange): number {
   return end - start + 1;
 }
 
-/** The bytes of all trees, from how long the entries of the first leaves of each are. */
-async function treeBytes(storage: Storage, path: string, plan: SourcePlan): Promise<number> {
+/** The bytes of all trees of a source. */
+async function allTreeBytes(storage: Storage, path: string, plan: SourcePlan): Promise<number> {
   const source = await Source.open(storage, path, plan);
   let bytes = 0;
   try {
-    for (const tree of TREE_NAMES) {
-      const { value: leaves } = await leafPieces(source, tree, undefined).next();
-      if (leaves === undefined) continue;
-      const read = leaves.reduce((sum, leaf) => sum + leaf.bytes.length, 0);
-      const entries = leaves.reduce((sum, { count }) => sum + count, 0);
-      const { counters } = source.state;
-      const total =
-        tree === 'byId' || tree === 'bySeq' ? counters.liveDocs + counters.deletedDocs : entries;
-      bytes += (read / entries) * total;
-    }
+    for (const name of TREE_NAMES) bytes += await treeBytes(source, source.state.roots[name]);
   } finally {
     await source.close();
   }

@@ -1,9 +1,11 @@
 /**
  * Reading many runs of a file at once: in the order of their places, neighbours in one read, several reads at a time, into one
- * buffer that is used again and again.
+ * buffer that is used again and again. All of them are checked.
  */
-import { DivanError } from '../errors.js';
+import { checksumError } from '../file/file-reader.js';
+import { JOINED_BYTES_MAX, joinChecksums } from '../file/joined-checksum.js';
 import { orderByPrefix } from '../file/radix-order.js';
+import { CODEC_RAW, checksum, filePos } from '../file/ref.js';
 import type { StorageFile } from '../file/storage.js';
 
 /** Runs closer together than this are read with what is between them. */
@@ -18,19 +20,23 @@ interface Extent {
   readonly end: number;
   /** Where it stands in the buffer. */
   readonly at: number;
+  /** Its runs: `[from, to)` in the order of their positions. */
+  readonly from: number;
+  readonly to: number;
 }
 
 export class Extents {
   readonly #file: StorageFile;
   #positions = new Float64Array(1024);
   #lengths = new Uint32Array(1024);
+  #checksums = new Uint32Array(1024);
   /** Where each run stands in the buffer. */
   #places = new Uint32Array(1024);
   #count = 0;
+  /** The runs in the order of their positions, undefined where that is the order in which they were added. */
+  #order: Uint32Array | undefined;
   #ascending = true;
-  #buffer: Buffer = Buffer.alloc(0);
-  /** Bytes of the runs that were added. */
-  bytes = 0;
+  #buffer = new Uint8Array(0);
 
   constructor(file: StorageFile) {
     this.#file = file;
@@ -45,24 +51,17 @@ export class Extents {
   clear(): void {
     this.#count = 0;
     this.#ascending = true;
-    this.bytes = 0;
   }
 
-  /** Forgets the buffer too, which somebody else goes on using. */
-  release(): void {
-    this.#buffer = Buffer.alloc(0);
-    this.clear();
-  }
-
-  /** Adds a run to be read and returns its number. */
-  add(pos: number, length: number): number {
+  /** Adds a run to be read, of at least one byte, and returns its number. */
+  add(pos: number, length: number, crc: number): number {
     const index = this.#count;
     if (index === this.#positions.length) this.#grow();
     if (index > 0 && pos < (this.#positions[index - 1] ?? 0)) this.#ascending = false;
     this.#positions[index] = pos;
     this.#lengths[index] = length;
+    this.#checksums[index] = crc;
     this.#count++;
-    this.bytes += length;
     return index;
   }
 
@@ -71,70 +70,123 @@ export class Extents {
     return this.#places[index] ?? 0;
   }
 
-  /** Reads all that was added. Throws `CORRUPT` if the file ends before, and `IO`. */
+  /** Reads and checks all that was added. Throws `CHECKSUM` (also if the file ends before) and `IO`. */
   async read(): Promise<void> {
     const extents = this.#plan();
     const last = extents[extents.length - 1];
     const length = last === undefined ? 0 : last.at + (last.end - last.pos);
-    if (this.#buffer.length < length) this.#buffer = Buffer.allocUnsafeSlow(length);
+    if (this.#buffer.length < length) {
+      // A plain array rather than a Buffer: views of one are made faster.
+      this.#buffer = new Uint8Array(Buffer.allocUnsafeSlow(length).buffer);
+    }
     let next = 0;
     const readSome = async () => {
       for (let extent = extents[next++]; extent !== undefined; extent = extents[next++]) {
         await this.#readExtent(extent);
+        this.#check(extent);
       }
     };
     await Promise.all(Array.from({ length: READS_AT_ONCE }, readSome));
   }
 
-  async #readExtent({ pos, end, at }: Extent): Promise<void> {
+  async #readExtent({ pos, end, at, to }: Extent): Promise<void> {
     const into = this.#buffer.subarray(at, at + end - pos);
     let filled = 0;
     while (filled < into.length) {
       const count = await this.#file.read(into.subarray(filled), pos + filled);
-      if (count === 0) {
-        const { path } = this.#file;
-        throw new DivanError('CORRUPT', `${path} ends before ${end}, where a run was to end`, {
-          path,
-          pos,
-        });
-      }
+      if (count === 0) throw this.#error(to - 1, 'ends after the file');
       filled += count;
     }
   }
 
+  /** Checks the runs of an extent, neighbours together. */
+  #check({ from, to }: Extent): void {
+    let start = 0;
+    let end = -1;
+    let crc = 0;
+    for (let turn = from; turn < to; turn++) {
+      const index = this.#runAt(turn);
+      const place = this.#places[index] ?? 0;
+      const length = this.#lengths[index] ?? 0;
+      const own = this.#checksums[index] ?? 0;
+      if (place === end && length <= JOINED_BYTES_MAX) crc = joinChecksums(crc, own, length);
+      else {
+        if (end >= 0 && this.#checksumOf(start, end) !== crc) throw this.#firstWrong(from, turn);
+        start = place;
+        crc = own;
+      }
+      end = place + length;
+    }
+    if (this.#checksumOf(start, end) !== crc) throw this.#firstWrong(from, to);
+  }
+
+  #checksumOf(start: number, end: number): number {
+    return checksum(this.#buffer.subarray(start, end));
+  }
+
+  /** The error of the first of some runs that does not have its checksum. */
+  #firstWrong(from: number, to: number): Error {
+    for (let turn = from; turn < to; turn++) {
+      const index = this.#runAt(turn);
+      const place = this.#places[index] ?? 0;
+      const length = this.#lengths[index] ?? 0;
+      if (this.#checksumOf(place, place + length) === this.#checksums[index]) continue;
+      return this.#error(turn, 'does not have its checksum');
+    }
+    return this.#error(to - 1, 'or one before it does not have its checksum');
+  }
+
+  #error(turn: number, what: string): Error {
+    const index = this.#runAt(turn);
+    const pos = filePos(this.#positions[index] ?? 0);
+    const length = this.#lengths[index] ?? 0;
+    const ref = { pos, length, crc: this.#checksums[index] ?? 0, codec: CODEC_RAW };
+    return checksumError(this.#file.path, ref, what);
+  }
+
+  /** The number of a run in the order of positions. */
+  #runAt(turn: number): number {
+    return this.#order?.[turn] ?? turn;
+  }
+
   #plan(): Extent[] {
     const extents: Extent[] = [];
+    this.#order = this.#ascending
+      ? undefined
+      : orderByPrefix(this.#positions.subarray(0, this.#count), () => 0);
+    let from = 0;
     let pos = 0;
     let end = -1;
     let at = 0;
-    const order = this.#ascending
-      ? undefined
-      : orderByPrefix(this.#positions.subarray(0, this.#count), () => 0);
     for (let turn = 0; turn < this.#count; turn++) {
-      const index = order?.[turn] ?? turn;
+      const index = this.#runAt(turn);
       const start = this.#positions[index] ?? 0;
       const runEnd = start + (this.#lengths[index] ?? 0);
       if (end < 0 || start > end + GAP_BYTES_MAX || runEnd - pos > EXTENT_BYTES_MAX) {
         if (end >= 0) {
-          extents.push({ pos, end, at });
+          extents.push({ pos, end, at, from, to: turn });
           at += end - pos;
         }
+        from = turn;
         pos = start;
         end = runEnd;
       } else if (runEnd > end) end = runEnd;
       this.#places[index] = at + start - pos;
     }
-    if (end >= 0) extents.push({ pos, end, at });
+    if (end >= 0) extents.push({ pos, end, at, from, to: this.#count });
     return extents;
   }
 
   #grow(): void {
-    const positions = new Float64Array(this.#count * 2);
-    const lengths = new Uint32Array(this.#count * 2);
-    positions.set(this.#positions);
-    lengths.set(this.#lengths);
-    this.#positions = positions;
-    this.#lengths = lengths;
-    this.#places = new Uint32Array(this.#count * 2);
+    const size = this.#count * 2;
+    this.#positions = grown(this.#positions, new Float64Array(size));
+    this.#lengths = grown(this.#lengths, new Uint32Array(size));
+    this.#checksums = grown(this.#checksums, new Uint32Array(size));
+    this.#places = new Uint32Array(size);
   }
+}
+
+function grown<T extends Float64Array | Uint32Array>(from: T, into: T): T {
+  into.set(from);
+  return into;
 }

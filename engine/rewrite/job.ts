@@ -9,7 +9,7 @@ import { dirname, join } from 'node:path';
 import { DivanError, type ErrorCode, isDivanError } from '../errors.js';
 import type { Storage, StorageFile } from '../file/storage.js';
 import type { ShardWorld } from '../shard/shard.js';
-import type { Counters } from '../shard/state.js';
+import type { Counters, Seqs } from '../shard/state.js';
 import {
   type Checkpoint,
   readCheckpoint,
@@ -62,6 +62,8 @@ export interface Job {
   readonly checkpoint: Checkpoint | undefined;
   /** Of the sources together. */
   readonly counters: Counters;
+  /** Of the first source, as of the state that is copied. */
+  readonly seqs: Seqs;
   /** Revision trees are stemmed to so many revisions; infinite where they stay. */
   readonly revsLimit: number;
 }
@@ -84,7 +86,12 @@ export async function runJob(world: ShardWorld, job: Job, options: JobOptions): 
   await giveNames(storage, plan, files);
 }
 
-async function writeOrDiscard(world: ShardWorld, job: Job, options: JobOptions): Promise<void> {
+/** The part of `runJob` before "finishing": targets that are complete, durable and checked, under their temporary names. */
+export async function writeOrDiscard(
+  world: ShardWorld,
+  job: Job,
+  options: JobOptions,
+): Promise<void> {
   const { storage } = world;
   const { files, plan } = job;
   const made: string[] = [];
@@ -181,7 +188,8 @@ async function removeLeftovers(
   return found;
 }
 
-function isKept(code: ErrorCode, { keepPartial, checkpoints }: JobOptions): boolean {
+/** Whether an interrupted run leaves what a later one can go on with. */
+export function isKept(code: ErrorCode, { keepPartial, checkpoints }: JobOptions): boolean {
   if (checkpoints === false) return false;
   return RESUMABLE.includes(code) || (code === 'ABORTED' && keepPartial === true);
 }

@@ -3,6 +3,7 @@ import { DivanError } from '../errors.js';
 import { formatRange, hashOf, type ShardRange } from '../shard/hash.js';
 import type { Counters, Metadata, Parent } from '../shard/state.js';
 import type { RewritePlan } from './plan.js';
+import { UNWANTED } from './row-windows.js';
 import { SeqMap } from './seq-map.js';
 import type { Source } from './source.js';
 import type { Target } from './target.js';
@@ -15,8 +16,10 @@ export interface Lineup {
   readonly otherSeqs: readonly SeqMap[];
   /** The hash of an id; with the rule that all sources share. */
   hashOf(id: Uint8Array): number;
-  /** The target for a hash; undefined if another worker has it. Throws `OUT_OF_RANGE`. */
-  targetOf(hash: number): Target | undefined;
+  /** Those of this worker. */
+  readonly targets: readonly Target[];
+  /** The index in `targets` of the target for a hash; `UNWANTED` if another worker has it. Throws `OUT_OF_RANGE`. */
+  route(hash: number): number;
   /** What a finished target says of itself. */
   identityOf(target: Target): {
     readonly metadata: Metadata;
@@ -42,7 +45,8 @@ export function lineUp(
     updateSeqs,
     otherSeqs,
     hashOf: (id) => hashOf(id, rule),
-    targetOf: (hash) => route.targetOf(hash),
+    targets,
+    route: (hash) => route.of(hash),
     identityOf: (target) => ({
       metadata: metadataOf(plan, sources, target, base),
       seqs: {
@@ -116,19 +120,22 @@ function metadataOf(
 /** Finds targets by hash. */
 class Route {
   readonly #ranges: readonly ShardRange[];
+  readonly #starts: Float64Array;
   readonly #ends: Float64Array;
-  /** For each range its target, undefined where another worker has it. */
-  readonly #targetOfRange: readonly (Target | undefined)[];
+  /** For each range the number of its target. */
+  readonly #numbers: Int32Array;
 
   constructor(plan: RewritePlan, targets: readonly Target[]) {
     this.#ranges = plan.targets.map(({ range }) => range);
+    this.#starts = Float64Array.from(this.#ranges, ({ start }) => start);
     this.#ends = Float64Array.from(this.#ranges, ({ end }) => end);
-    this.#targetOfRange = plan.targets.map((_, index) =>
-      targets.find((target) => target.index === index),
+    const numbers = plan.targets.map((_, index) =>
+      targets.findIndex((target) => target.index === index),
     );
+    this.#numbers = Int32Array.from(numbers, (number) => (number < 0 ? UNWANTED : number));
   }
 
-  targetOf(hash: number): Target | undefined {
+  of(hash: number): number {
     const ends = this.#ends;
     let low = 0;
     let high = ends.length - 1;
@@ -137,10 +144,13 @@ class Route {
       if (hash > (ends[middle] ?? 0)) low = middle + 1;
       else high = middle;
     }
-    const range = this.#ranges[low];
-    if (range !== undefined && hash >= range.start && hash <= range.end) {
-      return this.#targetOfRange[low];
+    if (hash >= (this.#starts[low] ?? 0) && hash <= (ends[low] ?? 0)) {
+      return this.#numbers[low] ?? UNWANTED;
     }
+    return this.#outOfRange(hash);
+  }
+
+  #outOfRange(hash: number): never {
     const first = this.#ranges[0]?.start ?? 0;
     const all = formatRange({ start: first, end: this.#ranges.at(-1)?.end ?? 0 });
     throw new DivanError(

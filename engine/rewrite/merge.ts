@@ -71,6 +71,7 @@ function wantedMerge(sources: readonly Shard[], options: MergeOptions): Wanted {
     settingsFrom: settingsSource(sorted, settingsFrom),
     pathOf: () => out,
     checkpointPath: mergeCheckpointPath(out),
+    live: false,
     plan,
   };
 }

@@ -2,10 +2,11 @@
 import { DivanError } from '../errors.js';
 import { FILE_ID_BYTES, SALT_BYTES } from '../file/first-block.js';
 import type { Host } from '../file/host.js';
+import type { Storage } from '../file/storage.js';
 import { formatRange, type ShardRange } from '../shard/hash.js';
 import { ReadOnlyShard } from '../shard/read-only-shard.js';
 import { Shard, type ShardWorld } from '../shard/shard.js';
-import { type Counters, UUID_BYTES, ZERO_COUNTERS } from '../shard/state.js';
+import { type Counters, type State, UUID_BYTES, ZERO_COUNTERS } from '../shard/state.js';
 import { type Estimate, estimate, estimateSeconds } from './estimate.js';
 import { findCheckpoint, type Job, type JobOptions, runJob } from './job.js';
 import { jobFile } from './job-files.js';
@@ -16,6 +17,7 @@ import {
   type SourcePlan,
   type TargetPlan,
 } from './plan.js';
+import { Source } from './source.js';
 
 /** What a rewrite is to do. */
 export interface Wanted {
@@ -28,6 +30,8 @@ export interface Wanted {
   /** The target of a range. */
   readonly pathOf: (range: ShardRange) => string;
   readonly checkpointPath: string;
+  /** True if the source is being written meanwhile: an interrupted run may have begun with an earlier state of it. */
+  readonly live: boolean;
   /** A plan to be used instead of a new one, as for a second run that is compared with the first. */
   readonly plan?: RewritePlan | undefined;
 }
@@ -48,16 +52,17 @@ export interface RewriteOutcome {
 export async function prepare(world: ShardWorld, wanted: Wanted): Promise<Job> {
   const fresh = newPlan(world.host, wanted);
   const given = wanted.plan;
-  const wrong = given === undefined ? undefined : difference(given, fresh);
+  const wrong = given === undefined ? undefined : difference(given, fresh, false);
   if (wrong !== undefined)
     throw new DivanError('INVALID_PLAN', `the plan is of another run: ${wrong}`);
   const checkpoint = await findCheckpoint(world.storage, wanted.checkpointPath, (plan) =>
     given !== undefined && encodePlan(plan) !== encodePlan(given)
       ? 'it has another plan'
-      : difference(plan, fresh),
+      : difference(plan, fresh, wanted.live),
   );
   const plan = checkpoint?.plan ?? given ?? fresh;
-  const settings = wanted.sources[plan.settingsFrom]?.snapshot().metadata;
+  const states = await sourceStates(world.storage, wanted, plan);
+  const settings = states[plan.settingsFrom]?.metadata;
   const stems = wanted.kind === 'compact' && settings !== undefined;
   return {
     plan,
@@ -67,7 +72,8 @@ export async function prepare(world: ShardWorld, wanted: Wanted): Promise<Job> {
       targets: plan.targets.map((target) => jobFile(wanted.pathOf(target.range), target)),
     },
     checkpoint,
-    counters: sumCounters(wanted.sources),
+    counters: sumCounters(states),
+    seqs: states[0]?.counters ?? ZERO_COUNTERS,
     revsLimit: stems ? settings.revsLimit : Number.POSITIVE_INFINITY,
   };
 }
@@ -165,7 +171,7 @@ function newPlan(host: Pick<Host, 'randomBytes'>, wanted: Wanted): RewritePlan {
 }
 
 /** In what a plan differs from the one that is wanted, besides what was drawn at random. */
-function difference(plan: RewritePlan, wanted: RewritePlan): string | undefined {
+function difference(plan: RewritePlan, wanted: RewritePlan, anyState: boolean): string | undefined {
   if (plan.kind !== wanted.kind) return `it is a ${plan.kind}`;
   if (plan.sources.length !== wanted.sources.length) return 'it has other sources';
   for (const [index, { fileId, state }] of plan.sources.entries()) {
@@ -173,7 +179,7 @@ function difference(plan: RewritePlan, wanted: RewritePlan): string | undefined 
     if (source === undefined || Buffer.compare(source.fileId, fileId) !== 0) {
       return 'it has another source file';
     }
-    if (source.state.pos !== state.pos || source.state.crc !== state.crc) {
+    if (!anyState && (source.state.pos !== state.pos || source.state.crc !== state.crc)) {
       return 'its source was changed since';
     }
   }
@@ -182,10 +188,24 @@ function difference(plan: RewritePlan, wanted: RewritePlan): string | undefined 
   return plan.settingsFrom === wanted.settingsFrom ? undefined : 'it takes other settings';
 }
 
-function sumCounters(sources: readonly Shard[]): Counters {
+/** The states that a plan copies. Throws what reading throws. */
+async function sourceStates(
+  storage: Storage,
+  { sources }: Wanted,
+  plan: RewritePlan,
+): Promise<State[]> {
+  const states: State[] = [];
+  for (const [index, sourcePlan] of plan.sources.entries()) {
+    const source = await Source.open(storage, sources[index]?.path ?? '', sourcePlan);
+    states.push(source.state);
+    await source.close();
+  }
+  return states;
+}
+
+function sumCounters(states: readonly State[]): Counters {
   const sum = { ...ZERO_COUNTERS };
-  for (const source of sources) {
-    const { counters } = source.snapshot();
+  for (const { counters } of states) {
     for (const name of COUNTED) sum[name] += counters[name];
   }
   return sum;

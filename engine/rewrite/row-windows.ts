@@ -6,8 +6,7 @@ import assert from 'node:assert';
 import type { TreeNode } from '../btree/node.js';
 import { readSeq } from '../file/byte-reader.js';
 import { readU32, readU48 } from '../file/bytes.js';
-import { checksumError } from '../file/file-reader.js';
-import { checksum, REF_CRC_AT, REF_LENGTH_AT, type Ref, readRef } from '../file/ref.js';
+import { REF_CRC_AT, REF_LENGTH_AT, type Ref } from '../file/ref.js';
 import { type Leaf, PlainRowReader, readRow } from '../shard/seq-tree.js';
 import { Extents } from './extents.js';
 import { MergedRuns } from './merged-runs.js';
@@ -25,13 +24,15 @@ const NO_BODY = -1;
 /** In the place of a body's number: the row has several leaves or attachments. */
 const NOT_PLAIN = -2;
 
+export const UNWANTED = -1;
+
 export interface RowWindowsOptions {
   /** How update seqs map, for each source; without it they stay. */
   readonly seqMaps: readonly SeqMap[] | undefined;
   /** Only rows whose key in the target is after this one. */
   readonly after: Uint8Array | undefined;
-  /** Whether rows with a hash are wanted; bodies of others are not read. */
-  readonly wants: (hash: number) => boolean;
+  /** The number of the target of rows with a hash; `UNWANTED` for those whose bodies are not to be read. */
+  readonly route: (hash: number) => number;
 }
 
 /**
@@ -47,7 +48,7 @@ export async function* rowWindows(
   let filling = new RowWindow(sources);
   let ready = new RowWindow(sources);
   for (let more = true; more; ) {
-    more = await filling.fill(runs, options.wants);
+    more = await filling.fill(runs, options.route);
     const read = filling.readBodies();
     // If whoever uses the window before it fails first, nobody waits for it.
     read.catch(() => undefined);
@@ -67,6 +68,7 @@ export class RowWindow {
   readonly #nodeOf = new Uint32Array(WINDOW_ROWS);
   readonly #indexOf = new Uint32Array(WINDOW_ROWS);
   readonly #sourceOf = new Uint32Array(WINDOW_ROWS);
+  readonly #targetOf = new Uint32Array(WINDOW_ROWS);
   readonly #refAt = new Uint32Array(WINDOW_ROWS);
   readonly #bodyOf = new Int32Array(WINDOW_ROWS);
   readonly #plainRow = new PlainRowReader();
@@ -87,10 +89,10 @@ export class RowWindow {
   }
 
   /** Takes rows until the window is full; false if there are no more. */
-  async fill(runs: MergedRuns, wants: (hash: number) => boolean): Promise<boolean> {
+  async fill(runs: MergedRuns, route: RowWindowsOptions['route']): Promise<boolean> {
     this.#clear();
     while (!this.#full) {
-      if (runs.from < runs.to) this.#addRows(runs, wants);
+      if (runs.from < runs.to) this.#addRows(runs, route);
       else if (!runs.next() && !(await runs.load())) return false;
     }
     return true;
@@ -102,9 +104,7 @@ export class RowWindow {
 
   /** The leaf node that a row stands in. */
   node(row: number): TreeNode {
-    const node = this.#nodes[this.#nodeOf[row] ?? 0];
-    assert(node !== undefined);
-    return node;
+    return this.#nodes[this.#nodeOf[row] ?? 0] ?? noSuchRow(row);
   }
 
   /** The index of a row in its node. */
@@ -114,6 +114,11 @@ export class RowWindow {
 
   source(row: number): number {
     return this.#sourceOf[row] ?? 0;
+  }
+
+  /** The number that `route` gave for a row. */
+  target(row: number): number {
+    return this.#targetOf[row] ?? 0;
   }
 
   /** True for a row of one leaf without attachments. */
@@ -126,32 +131,25 @@ export class RowWindow {
     return this.#refAt[row] ?? 0;
   }
 
-  /** The body of a plain row, checked: a view; undefined for the empty one. Throws `CHECKSUM`. */
+  /** The body of a plain row: a view; undefined for the empty one. */
   body(row: number): Uint8Array | undefined {
     const number = this.#bodyOf[row] ?? NO_BODY;
     if (number === NO_BODY) return undefined;
-    const { bytes } = this.node(row);
-    const refAt = this.refAt(row);
-    const extents = this.#bodies[this.source(row)];
-    assert(extents !== undefined);
+    const extents = this.#bodies[this.source(row)] ?? noSuchRow(row);
     const at = extents.place(number);
-    const body = extents.buffer.subarray(at, at + readU32(bytes, refAt + REF_LENGTH_AT));
-    if (checksum(body) === readU32(bytes, refAt + REF_CRC_AT)) return body;
-    const path = this.#sources[this.source(row)]?.file.path ?? '';
-    throw checksumError(path, readRef(bytes, refAt), 'does not have its checksum');
+    return extents.buffer.subarray(
+      at,
+      at + readU32(this.node(row).bytes, this.refAt(row) + REF_LENGTH_AT),
+    );
   }
 
-  /** A run of a row that is not plain, checked. Throws `CHECKSUM`, `IO`. */
+  /** A run of a row that is not plain. Throws `CHECKSUM`, `IO`. */
   async run(row: number, ref: Ref): Promise<Uint8Array> {
-    const source = this.#sources[this.source(row)];
-    const extents = this.#bodies[this.source(row)];
-    assert(source !== undefined && extents !== undefined);
     const number = this.#ahead.get(row)?.get(ref.pos);
-    if (number === undefined) return source.read(ref);
+    if (number === undefined) return (this.#sources[this.source(row)] ?? noSuchRow(row)).read(ref);
+    const extents = this.#bodies[this.source(row)] ?? noSuchRow(row);
     const at = extents.place(number);
-    const bytes = extents.buffer.subarray(at, at + ref.length);
-    if (checksum(bytes) === ref.crc) return bytes;
-    throw checksumError(source.file.path, ref, 'does not have its checksum');
+    return extents.buffer.subarray(at, at + ref.length);
   }
 
   get #full(): boolean {
@@ -168,7 +166,7 @@ export class RowWindow {
   }
 
   /** Adds rows of the present run until it ends or the window is full. */
-  #addRows(runs: MergedRuns, wants: (hash: number) => boolean): void {
+  #addRows(runs: MergedRuns, route: RowWindowsOptions['route']): void {
     const { node, source } = runs;
     assert(node !== undefined);
     const { bytes } = node;
@@ -176,7 +174,10 @@ export class RowWindow {
     let index = runs.from;
     for (; index < runs.to && !this.#full; index++) {
       const valueAt = node.keyEnd(index);
-      if (wants(readU32(bytes, valueAt))) this.#addRow(bytes, valueAt, index, source);
+      const target = route(readU32(bytes, valueAt));
+      if (target === UNWANTED) continue;
+      this.#targetOf[this.rows] = target;
+      this.#addRow(bytes, valueAt, index, source);
     }
     this.read += index - runs.from;
     this.lastSource = source;
@@ -199,9 +200,12 @@ export class RowWindow {
     this.#refAt[row] = refAt;
     this.#bodyOf[row] = NO_BODY;
     if (length === 0) return;
-    const extents = this.#bodies[source];
-    assert(extents !== undefined);
-    this.#bodyOf[row] = extents.add(readU48(bytes, refAt), length);
+    const extents = this.#bodies[source] ?? noSuchRow(row);
+    this.#bodyOf[row] = extents.add(
+      readU48(bytes, refAt),
+      length,
+      readU32(bytes, refAt + REF_CRC_AT),
+    );
     this.bodyBytes += length;
   }
 
@@ -215,10 +219,15 @@ export class RowWindow {
     const extents = this.#bodies[this.source(row)];
     if (bytes > AHEAD_BYTES_MAX || extents === undefined) return;
     const numbers = new Map<number, number>();
-    for (const { pos, length } of refs) {
-      if (length > 0 && !numbers.has(pos)) numbers.set(pos, extents.add(pos, length));
+    for (const { pos, length, crc } of refs) {
+      if (length > 0 && !numbers.has(pos)) numbers.set(pos, extents.add(pos, length, crc));
     }
     this.#ahead.set(row, numbers);
     this.bodyBytes += bytes;
   }
+}
+
+/** Never returns: for what is broken if it is called. */
+function noSuchRow(row: number): never {
+  assert.fail(`a window has no row ${row}`);
 }

@@ -66,6 +66,7 @@ function wantedSplit(sources: readonly Shard[], { out, into, plan }: SplitOption
     settingsFrom: 0,
     pathOf: (target) => join(out, formatRange(target), name),
     checkpointPath: splitCheckpointPath(source.path, out),
+    live: false,
     plan,
   };
 }

@@ -6,6 +6,11 @@ import { decodeTree, encodeTree, stem } from '../shard/rev-tree.js';
 /** No revision takes fewer bytes in an encoded tree: shorter trees need no stemming. */
 const REVISION_BYTES_MIN = 2;
 
+/** False if a value of so many bytes is certainly short enough. */
+export function mayBeStemmed(valueBytes: number, revsLimit: number): boolean {
+  return valueBytes > revsLimit * REVISION_BYTES_MIN;
+}
+
 const scratch = new ByteWriter();
 
 /**
@@ -18,7 +23,7 @@ export function stemmedDocument(
   end: number,
   revsLimit: number,
 ): Uint8Array | undefined {
-  if (end - start <= revsLimit * REVISION_BYTES_MIN) return undefined;
+  if (!mayBeStemmed(end - start, revsLimit)) return undefined;
   const value = bytes.subarray(start, end);
   const document = readDocument(value, SEQ_BYTES);
   scratch.clear();

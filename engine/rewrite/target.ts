@@ -12,9 +12,11 @@ import type { Storage } from '../file/storage.js';
 import { TREE_SHAPES } from '../shard/flush.js';
 import {
   type Counters,
+  countersOf,
   encodeState,
   type Metadata,
   perTree,
+  type Seqs,
   type TreeName,
 } from '../shard/state.js';
 import type { TargetPlan } from './plan.js';
@@ -174,14 +176,10 @@ export class Target implements NodeSink {
   /** Writes the state, the first commit and a seal, all durable, and closes the file. REQUIRES: all passes are done. */
   async finish(
     metadata: Metadata,
-    seqs: Pick<Counters, 'updateSeq' | 'purgeSeq' | 'localSeq'>,
+    seqs: Seqs,
   ): Promise<{ readonly counters: Counters; readonly state: Ref }> {
     const roots = perTree((name) => this.#roots[PASSES.indexOf(name)]);
-    const [liveDocs = 0, deletedDocs = 0, activeBytes = 0, externalBytes = 0] =
-      roots.byId?.totals ?? [];
-    const purgeInfos = roots.purgeBySeq?.totals[0] ?? 0;
-    const totals = { purgeInfos, liveDocs, deletedDocs, activeBytes, externalBytes };
-    const counters = { ...seqs, ...totals };
+    const counters = countersOf(seqs, roots);
     const ref = this.append(encodeState({ metadata, counters, roots }));
     this.#writePiece();
     await Promise.all(this.#writing);

@@ -53,6 +53,10 @@ export class CommitQueue {
   /** Settles with the commit that is being made durable; never rejects. */
   #inFlight: Promise<void> = Promise.resolve();
   #roomWaiters: (() => void)[] = [];
+  /** Settles when the group that was begun last is laid out; never rejects. */
+  #group: Promise<void> = Promise.resolve();
+  /** Settles when those who want the shard for themselves are done; never rejects. */
+  #exclusive: Promise<void> | undefined;
 
   constructor(target: CommitTarget) {
     this.#target = target;
@@ -76,6 +80,28 @@ export class CommitQueue {
   async idle(): Promise<void> {
     await this.#running;
     await this.#inFlight;
+    while (this.#exclusive !== undefined) await this.#exclusive;
+  }
+
+  /** Runs `work` while no commit is under way; writes wait meanwhile. Resolves with what `work` gives. */
+  async exclusively<T>(work: () => Promise<T>): Promise<T> {
+    const earlier = this.#exclusive;
+    const result = (async () => {
+      await earlier;
+      await this.#group;
+      await this.#inFlight;
+      return work();
+    })();
+    const done = result.then(
+      () => undefined,
+      () => undefined,
+    );
+    this.#exclusive = done;
+    try {
+      return await result;
+    } finally {
+      if (this.#exclusive === done) this.#exclusive = undefined;
+    }
   }
 
   async #run(): Promise<void> {
@@ -84,14 +110,21 @@ export class CommitQueue {
     try {
       while (this.#waiting.length > 0) {
         if (this.#waitingCost < EAGER_COST) await this.#inFlight;
-        await this.#target.beforeGroup();
-        await this.#commitGroup(this.#takeGroup());
+        while (this.#exclusive !== undefined) await this.#exclusive;
+        const group = this.#nextGroup();
+        this.#group = group.catch(() => undefined);
+        await group;
       }
     } catch (error) {
       for (const { reject } of this.#waiting.splice(0)) reject(error);
       this.#waitingCost = 0;
     }
     this.#running = undefined;
+  }
+
+  async #nextGroup(): Promise<void> {
+    await this.#target.beforeGroup();
+    await this.#commitGroup(this.#takeGroup());
   }
 
   #takeGroup(): Waiting[] {

@@ -8,7 +8,7 @@ import assert from 'node:assert';
 import { NOT_CACHED } from '../btree/lookup.js';
 import { DivanError, isDivanError } from '../errors.js';
 import { ByteWriter } from '../file/byte-writer.js';
-import { checksum, REF_BYTES, type Ref, readRef, writeRef } from '../file/ref.js';
+import { REF_BYTES, type Ref, readRef, writeRef } from '../file/ref.js';
 import { EMPTY_BODY_REF } from './commit-builder.js';
 import type { WriteRequest } from './commit-queue.js';
 import {
@@ -44,7 +44,8 @@ export type EditOutcome =
   | { readonly ok: false; readonly error: DivanError };
 
 interface Prepared {
-  readonly edit: DocumentEdit;
+  /** With attachments that are stored in the file of the commit. */
+  edit: DocumentEdit;
   readonly hash: number;
   stored: StoredDocument | undefined;
   row: Row | undefined;
@@ -78,7 +79,8 @@ export class EditBatch implements WriteRequest {
       this.#prepared.push(prepared);
       const value = this.#context.view('byId').getCached(edit.id);
       // The common edit makes a new document and needs nothing from the file: no promise then.
-      if (value === undefined && edit.body.length < LARGE_BODY_BYTES) continue;
+      const small = edit.body.length < LARGE_BODY_BYTES && edit.attachments === undefined;
+      if (value === undefined && small) continue;
       waiting.push(this.#prepareEdit(prepared, value));
     }
     await Promise.all(waiting);
@@ -102,6 +104,7 @@ export class EditBatch implements WriteRequest {
     const { id, body } = prepared.edit;
     const value = cached === NOT_CACHED ? await this.#context.view('byId').get(id) : cached;
     if (value !== undefined) await this.#prepareExisting(prepared, value);
+    prepared.edit = await this.#withAttachmentsHere(prepared.edit);
     if (body.length >= LARGE_BODY_BYTES) prepared.largeBody = await this.#writeLarge(body);
   }
 
@@ -112,11 +115,26 @@ export class EditBatch implements WriteRequest {
     prepared.row = rowOf(await this.#context.view('bySeq').get(seqKey(stored.seq)), stored.seq);
   }
 
-  async #writeLarge(body: Uint8Array): Promise<Ref> {
-    const { file } = this.#context;
-    const pos = file.reserve(body.length);
-    await file.write(body, pos);
-    return { pos, length: body.length, crc: checksum(body), codec: 0 };
+  /** Attachments that were stored before a compaction exchanged the file are copied into the new one. */
+  async #withAttachmentsHere(edit: DocumentEdit): Promise<DocumentEdit> {
+    const { file, storedIn } = this.#context;
+    const attachments = new Map(edit.attachments);
+    for (const [name, attachment] of attachments) {
+      if (attachment.stored === undefined) continue;
+      const { refs } = attachment.stored;
+      const from = storedIn.get(refs);
+      assert(from !== undefined, 'attachments are stored by the same shard');
+      if (from === file) continue;
+      const copies: Ref[] = [];
+      for (const ref of refs) copies.push(await file.appendRun(await from.read(ref)));
+      attachments.set(name, { ...attachment, stored: { ...attachment.stored, refs: copies } });
+      storedIn.set(copies, file);
+    }
+    return edit.attachments === undefined ? edit : { ...edit, attachments };
+  }
+
+  #writeLarge(body: Uint8Array): Promise<Ref> {
+    return this.#context.file.appendRun(body);
   }
 
   #applyEdit(prepared: Prepared): EditOutcome {
@@ -256,7 +274,10 @@ export class EditBatch implements WriteRequest {
     }
     for (const { stored } of edit.attachments?.values() ?? []) {
       if (stored === undefined) continue;
-      assert(this.#context.storedHere.has(stored.refs), 'attachments are stored by the same shard');
+      assert(
+        this.#context.storedIn.get(stored.refs) === this.#context.file,
+        'they are in this file',
+      );
       builder.foreign = true;
     }
     if (edit.body.length <= EMPTY_BODY_LENGTH) packedRef.fill(0);

@@ -17,6 +17,8 @@ import type { OverlaySet } from './overlay-set.js';
 import { purgeBySeqShape, purgeByUuidShape } from './purge-tree.js';
 import { seqShape } from './seq-tree.js';
 import {
+  type Counters,
+  countersOf,
   encodeState,
   type PerTree,
   type Roots,
@@ -47,8 +49,10 @@ export interface FlushInput {
   readonly replayFrom: FilePos;
 }
 
-/** Returns the new roots, durable. Rejects with `IO`, `NO_SPACE`, `CHECKSUM`, `CORRUPT`; the trees are then as before. */
-export async function flush(input: FlushInput): Promise<Roots> {
+/** Returns the new roots, durable, with the counters that go with them. Rejects with `IO`, `NO_SPACE`, `CHECKSUM`, `CORRUPT`; the trees are then as before. */
+export async function flush(
+  input: FlushInput,
+): Promise<{ readonly roots: Roots; readonly counters: Counters }> {
   const { file, state } = input;
   const sink = new FileNodeSink(file, input.host);
   const caching = new CachingSink(sink, input.cache);
@@ -58,7 +62,8 @@ export async function flush(input: FlushInput): Promise<Roots> {
     const options = { nodeBytes: input.nodeBytes };
     roots[name] = await modify(input.cache, caching, TREE_SHAPES[name], roots[name], ops, options);
   }
-  const ref = sink.append(encodeState({ ...state, roots }));
+  const counters = countersOf(state.counters, roots);
+  const ref = sink.append(encodeState({ ...state, counters, roots }));
   await sink.finish();
   const start = file.reserve(RECORD_BYTES);
   await file.commit({
@@ -68,7 +73,7 @@ export async function flush(input: FlushInput): Promise<Roots> {
     foreign: true,
     state: { ref, replayFrom: input.replayFrom },
   });
-  return roots;
+  return { roots, counters };
 }
 
 /** Puts new nodes into the cache as they are written: most of them are read soon. */

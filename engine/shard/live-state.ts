@@ -24,15 +24,16 @@ import type { MutableCounters, WriteContext } from './write-context.js';
 const LATEST = Number.MAX_SAFE_INTEGER;
 
 export class LiveState implements WriteContext {
-  readonly file: AppendFile;
+  file: AppendFile;
   readonly counters: MutableCounters;
   readonly touched = new Set<number>();
-  readonly storedHere = new WeakSet<readonly Ref[]>();
+  readonly storedIn = new WeakMap<readonly Ref[], AppendFile>();
+  purgesKeptAfter = Number.POSITIVE_INFINITY;
   metadata: Metadata;
   roots: Roots;
   /** The overlays that take changes now. */
   active: OverlaySet;
-  readonly #cache: NodeCache;
+  #cache: NodeCache;
   /** The overlays that a flush is merging. */
   #frozen: OverlaySet | undefined;
   /** The commit being laid out or laid out last. */
@@ -70,14 +71,22 @@ export class LiveState implements WriteContext {
     return this.#views[name];
   }
 
+  /** Where nodes are read from. */
+  get cache(): NodeCache {
+    return this.#cache;
+  }
+
   /** What is durable now. */
   snapshot(): Snapshot {
+    // Not the file of later: a snapshot stays one of the file that it was taken of.
+    const { file } = this;
     return new Snapshot({
       views: this.#viewsAt(this.#durableVersion),
       roots: this.roots,
       counters: this.#durableCounters,
       metadata: this.#durableMetadata,
-      readRun: (ref) => this.file.read(ref),
+      nodes: this.#cache,
+      readRun: (ref) => file.read(ref),
     });
   }
 
@@ -122,6 +131,26 @@ export class LiveState implements WriteContext {
     this.roots = roots;
     this.#frozen = undefined;
     this.#views = undefined;
+  }
+
+  /** Takes what was merged into the trees without a commit of changes. REQUIRES: the overlays are empty, no flush is running. */
+  absorb(roots: Roots, counters: Counters, metadata: Metadata): void {
+    assert(this.active.empty && this.#frozen === undefined, 'only an idle shard absorbs');
+    Object.assign(this.counters, counters);
+    this.metadata = metadata;
+    this.#durableCounters = counters;
+    this.#durableMetadata = metadata;
+    this.thaw(roots);
+  }
+
+  /** Goes on with another file that holds the same. REQUIRES: no commit is under way and no flush is running, in either. */
+  takeOver(other: LiveState): void {
+    assert(this.#frozen === undefined && other.active.empty, 'files are exchanged at rest');
+    this.file = other.file;
+    this.#cache = other.#cache;
+    this.active = this.#adopt(new OverlaySet());
+    this.#builders = [new CommitBuilder(other.file), new CommitBuilder(other.file)];
+    this.absorb(other.roots, { ...other.counters }, other.metadata);
   }
 
   #adopt(overlays: OverlaySet): OverlaySet {

@@ -65,11 +65,13 @@ export class PurgeWrite implements WriteRequest {
 
   /** Which infos are to go because there are more than the limit. */
   async #findOldest(): Promise<void> {
-    const { counters, metadata } = this.#context;
+    const { counters, metadata, purgesKeptAfter } = this.#context;
     let excess = counters.purgeInfos + 1 - metadata.purgeInfosLimit;
     if (excess <= 0) return;
     for await (const { key, value } of this.#context.view('purgeBySeq').entries({})) {
-      this.#oldest.push({ seq: readSeq(key, 0), uuid: decodePurgeInfo(value).uuid });
+      const seq = readSeq(key, 0);
+      if (seq > purgesKeptAfter) break;
+      this.#oldest.push({ seq, uuid: decodePurgeInfo(value).uuid });
       if (--excess === 0) break;
     }
   }

@@ -50,6 +50,7 @@ export class ReadOnlyShard {
       roots,
       counters,
       metadata,
+      nodes: this.nodes,
       readRun: (ref) => this.read(ref),
     });
   }

@@ -67,6 +67,12 @@ export function readRevision(reader: ByteReader): Revision {
   return { gen: reader.varint(), code: readCode(reader) };
 }
 
+/** Moves past a revision. Throws `CORRUPT`. */
+export function skipRevision(reader: ByteReader): void {
+  reader.varint();
+  reader.skip(codeBytes(reader.u8()) - 1);
+}
+
 export function readCode(reader: ByteReader): Uint8Array {
   const first = reader.u8();
   reader.at--;

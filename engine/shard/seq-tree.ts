@@ -8,7 +8,7 @@ import { type ByteWriter, SEQ_BYTES, writeSeq } from '../file/byte-writer.js';
 import { REF_BYTES, type Ref } from '../file/ref.js';
 import { type Attachment, decodeAttachments, encodeAttachments } from './attachment-list.js';
 import { DOCUMENT_DELETED, DOCUMENT_FLAGS_AT } from './id-tree.js';
-import { type Revision, readRevision, writeRevision } from './revision.js';
+import { type Revision, readRevision, skipRevision, writeRevision } from './revision.js';
 
 const LEAF_DELETED = 1;
 const LEAF_ATTACHMENTS = 2;
@@ -111,7 +111,7 @@ export class PlainRowReader {
     reader.skip(DOCUMENT_FLAGS_AT + 1);
     reader.skip(reader.varint());
     if (reader.varint() !== 1 || (reader.u8() & LEAF_ATTACHMENTS) !== 0) return false;
-    readRevision(reader);
+    skipRevision(reader);
     this.refAt = reader.skip(REF_BYTES);
     return true;
   }

@@ -14,7 +14,7 @@ import { AppendFile, type CommitInput } from '../file/append-file.js';
 import { RECORD_BYTES } from '../file/commit-record.js';
 import { FILE_ID_BYTES, SALT_BYTES } from '../file/first-block.js';
 import type { Host } from '../file/host.js';
-import { checksum, type Ref } from '../file/ref.js';
+import type { Ref } from '../file/ref.js';
 import type { Storage } from '../file/storage.js';
 import { ATTACHMENT_BYTES_MAX, PIECE_BYTES_MAX, type StoredBytes } from './attachment-list.js';
 import { CommitQueue, type CommitTarget } from './commit-queue.js';
@@ -37,6 +37,7 @@ import {
   PURGE_INFOS_LIMIT_DEFAULT,
   perTree,
   REVS_LIMIT_DEFAULT,
+  type Seqs,
   UUID_BYTES,
   ZERO_COUNTERS,
 } from './state.js';
@@ -70,9 +71,8 @@ const SEAL_AFTER_MS = 1000;
 const BATCH_EDITS_MAX = 500;
 
 export class Shard implements CommitTarget {
-  readonly file: AppendFile;
-  readonly #host: Host;
-  readonly #cache: NodeCache;
+  readonly #world: ShardWorld;
+  readonly #options: ShardOptions;
   readonly #overlayBytes: number;
   readonly #nodeBytes: number;
   readonly #queue: CommitQueue;
@@ -82,6 +82,7 @@ export class Shard implements CommitTarget {
   #unflushedBytes = 0;
   #cancelSeal: (() => void) | undefined;
   #closing: Promise<void> | undefined;
+  readonly #listeners = new Set<() => void>();
 
   private constructor(
     world: ShardWorld,
@@ -89,12 +90,12 @@ export class Shard implements CommitTarget {
     options: ShardOptions,
     opened: OpenedState,
   ) {
-    this.file = file;
-    this.#host = world.host;
-    this.#cache = new NodeCache((ref) => file.read(ref), options.cacheBytes ?? CACHE_BYTES_DEFAULT);
+    this.#world = world;
+    this.#options = options;
     this.#overlayBytes = options.overlayBytes ?? OVERLAY_BYTES_DEFAULT;
     this.#nodeBytes = options.nodeBytes ?? NODE_BYTES_DEFAULT;
-    this.#context = new LiveState(file, this.#cache, opened);
+    const cacheBytes = options.cacheBytes ?? CACHE_BYTES_DEFAULT;
+    this.#context = new LiveState(file, new NodeCache((ref) => file.read(ref), cacheBytes), opened);
     this.#queue = new CommitQueue(this);
   }
 
@@ -143,6 +144,11 @@ export class Shard implements CommitTarget {
     return new Shard(world, opened.file, options, opened.loaded);
   }
 
+  /** The file; another one after a compaction. */
+  get file(): AppendFile {
+    return this.#context.file;
+  }
+
   get path(): string {
     return this.file.path;
   }
@@ -171,6 +177,8 @@ export class Shard implements CommitTarget {
 
   /** Stores the bytes of an attachment. They take effect with the edit that names them; without one they are dead bytes. */
   async store(source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<StoredBytes> {
+    // The file may be exchanged meanwhile: all pieces go to the one that the first went to.
+    const { file } = this;
     const md5 = createHash('md5');
     const refs: Ref[] = [];
     let length = 0;
@@ -180,11 +188,9 @@ export class Shard implements CommitTarget {
         throw new DivanError('LIMIT', `an attachment has at most ${ATTACHMENT_BYTES_MAX} bytes`);
       }
       md5.update(piece);
-      const pos = this.file.reserve(piece.length);
-      await this.file.write(piece, pos);
-      refs.push({ pos, length: piece.length, crc: checksum(piece), codec: 0 });
+      refs.push(await file.appendRun(piece));
     }
-    this.#context.storedHere.add(refs);
+    this.#context.storedIn.set(refs, file);
     return { digest: md5.digest(), length, encoding: undefined, decodedLength: length, refs };
   }
 
@@ -207,13 +213,64 @@ export class Shard implements CommitTarget {
     await this.#submit(new MetadataWrite(this.#context, edit));
   }
 
+  /** Calls `listener`, which must not throw, whenever changes have become durable. Returns what ends that. */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
   /** Merges all changes so far into the trees and makes that durable. */
   async flush(): Promise<void> {
     await this.#queue.idle();
     await this.#flushing;
     this.file.assertWritable();
-    if (!this.#context.active.empty) this.#startFlush();
+    if (!this.#context.active.empty && this.#flushing === undefined) this.#startFlush();
     await this.#flushing;
+  }
+
+  /** Opens another file as this one was opened. Throws what `open` throws. */
+  openAlike(path: string): Promise<Shard> {
+    return Shard.open(this.#world, path, this.#options);
+  }
+
+  /** From now on purge infos after this purge seq are not dropped; undefined ends that. */
+  keepPurgesAfter(seq: number | undefined): void {
+    this.#context.purgesKeptAfter = seq ?? Number.POSITIVE_INFINITY;
+  }
+
+  /**
+   * Merges entries that were copied from another file of this shard into the trees, as one flush. The runs that they refer to
+   * must have been written to this file. REQUIRES: nobody else writes to this shard. Throws `IO`, `NO_SPACE`, `FAILED`.
+   */
+  async absorb(copied: OverlaySet, seqs: Seqs, metadata: Metadata): Promise<void> {
+    const { file, cache, roots } = this.#context;
+    file.assertWritable();
+    const { host } = this.#world;
+    const state = { metadata, roots, counters: { ...this.#context.counters, ...seqs } };
+    const input = { file, host, cache, nodeBytes: this.#nodeBytes, state, frozen: copied };
+    const flushed = await flush({ ...input, replayFrom: file.end });
+    this.#context.absorb(flushed.roots, flushed.counters, metadata);
+  }
+
+  /**
+   * Puts another file, which holds the same, in the place of this one's. Writes wait while `complete` makes it hold the same, and
+   * until its name is durable; they see no error. Snapshots and uploads go on with the old file, whose room is freed when the last
+   * of them is gone. Throws what `complete` throws, with nothing changed; if the name could not be made durable, the shard is
+   * failed. REQUIRES: nobody else uses `other`, which must not be used afterwards.
+   */
+  async exchangeFile(other: Shard, complete: () => Promise<void>): Promise<void> {
+    await this.#queue.exclusively(async () => {
+      await this.#flushing;
+      this.file.assertWritable();
+      await complete();
+      const { file: old, path } = this;
+      await other.file.takeName(path);
+      this.#context.takeOver(other.#context);
+      this.#unflushedBytes = 0;
+      old.retire();
+      await this.file.syncName();
+      this.#sealLater();
+    });
   }
 
   /** Flushes, seals and closes; a failed shard is only closed. Safe to call again. */
@@ -269,13 +326,13 @@ export class Shard implements CommitTarget {
     const { metadata, roots } = context;
     const done = flush({
       file: this.file,
-      host: this.#host,
-      cache: this.#cache,
+      host: this.#world.host,
+      cache: context.cache,
       nodeBytes: this.#nodeBytes,
       state: { metadata, roots, counters: { ...context.counters } },
       frozen: context.freeze(),
       replayFrom,
-    }).then((flushed) => context.thaw(flushed));
+    }).then(({ roots }) => context.thaw(roots));
     this.#unflushedBytes = 0;
     this.#flushing = done.finally(() => {
       this.#flushing = undefined;
@@ -300,6 +357,7 @@ export class Shard implements CommitTarget {
       published: () => {
         published();
         this.#sealLater();
+        for (const listener of this.#listeners) listener();
       },
     };
   }
@@ -307,7 +365,7 @@ export class Shard implements CommitTarget {
   /** A second after the last commit a seal vouches for it. */
   #sealLater(): void {
     this.#cancelSeal?.();
-    this.#cancelSeal = this.#host.setTimer(() => {
+    this.#cancelSeal = this.#world.host.setTimer(() => {
       if (this.#closing !== undefined || this.file.failed) return;
       // A seal that fails fails the file, which the next write reports.
       this.file.seal().catch(() => undefined);

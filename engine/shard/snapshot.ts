@@ -2,7 +2,8 @@
  * A shard as of one commit. Stays readable, and the same, while writes go on: it holds the roots of its trees and the overlays
  * above them, none of which ever changes in place.
  */
-import type { Entry, KeyRange } from '../btree/tree.js';
+import type { Entry, KeyRange, NodeSource } from '../btree/tree.js';
+import { treeBytes } from '../btree/tree-bytes.js';
 import { DivanError } from '../errors.js';
 import { readSeq } from '../file/byte-reader.js';
 import type { Ref } from '../file/ref.js';
@@ -12,7 +13,7 @@ import { type LocalDoc, readLocalDoc } from './local-tree.js';
 import { decodePurgeInfo, type PurgeInfo } from './purge-tree.js';
 import { decodeTree, type RevTree } from './rev-tree.js';
 import { type Row, readRow, seqKey } from './seq-tree.js';
-import type { Counters, Metadata, PerTree, Roots } from './state.js';
+import { type Counters, type Metadata, type PerTree, type Roots, TREE_NAMES } from './state.js';
 import type { TreeView } from './tree-view.js';
 
 /** A document with its revision tree and the content of its leaves. */
@@ -45,6 +46,7 @@ export interface SnapshotParts {
   readonly roots: Roots;
   readonly counters: Counters;
   readonly metadata: Metadata;
+  readonly nodes: NodeSource;
   readonly readRun: (ref: Ref) => Promise<Uint8Array>;
 }
 
@@ -55,6 +57,7 @@ export class Snapshot {
   readonly metadata: Metadata;
   readonly roots: Roots;
   readonly #views: PerTree<TreeView>;
+  readonly #nodes: NodeSource;
   readonly #readRun: (ref: Ref) => Promise<Uint8Array>;
 
   constructor(parts: SnapshotParts) {
@@ -62,6 +65,7 @@ export class Snapshot {
     this.metadata = parts.metadata;
     this.roots = parts.roots;
     this.#views = parts.views;
+    this.#nodes = parts.nodes;
     this.#readRun = parts.readRun;
   }
 
@@ -107,6 +111,11 @@ export class Snapshot {
     return leaf.body.length === 0 ? EMPTY_BODY : this.#readRun(leaf.body);
   }
 
+  /** The bytes of a ref that this snapshot gave. */
+  run(ref: Ref): Promise<Uint8Array> {
+    return this.#readRun(ref);
+  }
+
   /** The stored bytes of an attachment, in pieces of at most 1 MiB. */
   async *attachment(attachment: Pick<Attachment, 'refs'>): AsyncGenerator<Uint8Array> {
     for (const ref of attachment.refs) yield await this.#readRun(ref);
@@ -134,7 +143,22 @@ export class Snapshot {
     }
   }
 
-  /** The raw entries of a tree, for checks and tests. */
+  /**
+   * Bytes of the file that something points to: bodies, attachments, and the trees as of the last flush. What else the file has is
+   * dead, or is dead after the next flush.
+   */
+  async liveBytes(): Promise<number> {
+    let bytes = this.counters.activeBytes;
+    for (const name of TREE_NAMES) bytes += await treeBytes(this.#nodes, this.roots[name]);
+    return bytes;
+  }
+
+  /** The raw value of a key in a tree, for those who copy it. Shared: must not be changed. */
+  value(tree: keyof PerTree<TreeView>, key: Uint8Array): Promise<Uint8Array | undefined> {
+    return this.#views[tree].get(key);
+  }
+
+  /** The raw entries of a tree. */
   entries(tree: keyof PerTree<TreeView>, range: KeyRange = {}): AsyncGenerator<Entry> {
     return this.#views[tree].entries(range);
   }

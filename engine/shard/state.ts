@@ -92,12 +92,23 @@ export const ZERO_COUNTERS: Counters = {
   externalBytes: 0,
 };
 
+export type Seqs = Pick<Counters, 'updateSeq' | 'purgeSeq' | 'localSeq'>;
+
 export type Roots = PerTree<TreeRoot | undefined>;
 
 export interface State {
   readonly metadata: Metadata;
   readonly counters: Counters;
   readonly roots: Roots;
+}
+
+/** The counters of a shard all of whose changes are in its trees. */
+export function countersOf({ updateSeq, purgeSeq, localSeq }: Seqs, roots: Roots): Counters {
+  const [liveDocs = 0, deletedDocs = 0, activeBytes = 0, externalBytes = 0] =
+    roots.byId?.totals ?? [];
+  const purgeInfos = roots.purgeBySeq?.totals[0] ?? 0;
+  const seqs = { updateSeq, purgeSeq, localSeq };
+  return { ...seqs, purgeInfos, liveDocs, deletedDocs, activeBytes, externalBytes };
 }
 
 const HASH_RULES: readonly HashRule[] = ['document', 'partition'];

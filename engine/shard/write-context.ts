@@ -24,6 +24,8 @@ export interface WriteContext {
   metadata: Metadata;
   /** The hashes of the ids that this commit has changed: what was read of them before is stale. */
   readonly touched: Set<number>;
-  /** The refs of attachments that were stored through this handle: others may name bytes that were cut off since. */
-  readonly storedHere: WeakSet<readonly Ref[]>;
+  /** The refs of attachments that were stored through this handle, with their file: others may name bytes that were cut off since. */
+  readonly storedIn: WeakMap<readonly Ref[], AppendFile>;
+  /** Purge infos after this purge seq are kept even beyond their limit: somebody has not read them yet. */
+  purgesKeptAfter: number;
 }

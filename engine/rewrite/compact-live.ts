@@ -1,0 +1,144 @@
+/**
+ * Compacting a shard that goes on being read and written: a copy of a flushed state is made beside it, catches up with what was
+ * written meanwhile, and takes its place in one step while writes wait for a moment.
+ */
+import assert from 'node:assert';
+import { DivanError, isDivanError } from '../errors.js';
+import { readSeq } from '../file/byte-reader.js';
+import type { Shard, ShardWorld } from '../shard/shard.js';
+import { CatchUp } from './catch-up.js';
+import { removeCheckpoint } from './checkpoint.js';
+import { completeEarlier, wantedCompaction } from './compact.js';
+import { isKept, type Job, type JobOptions, writeOrDiscard } from './job.js';
+import { discardFiles } from './job-files.js';
+import { prepare } from './prepare.js';
+
+/** The copy takes the place of the shard once it lacks no more changes than this, which take some milliseconds. */
+const BEHIND_MAX = 200;
+/** If writers are faster than the catching up, they wait for the rest after so many rounds. */
+const ROUNDS_MAX = 20;
+
+const busy = new WeakSet<Shard>();
+
+export interface LiveCompaction {
+  readonly bytesBefore: number;
+  readonly bytesAfter: number;
+  /** True if an earlier run was gone on with. */
+  readonly resumed: boolean;
+  /** How long writes waited, in milliseconds. */
+  readonly pauseMs: number;
+}
+
+/**
+ * Compacts an open shard. Its users see no error and nothing of it but that writes wait for some milliseconds. An interrupted run
+ * is gone on with, even if the shard was closed since. Throws `LOCKED` if it is being compacted already, `ABORTED`,
+ * `VERIFY_FAILED`, `WORKER`, and what reading and writing throw; the shard is then as before, but `FAILED` if only the name of its
+ * new file could not be made durable.
+ */
+export async function compactLive(
+  world: ShardWorld,
+  shard: Shard,
+  options: JobOptions = {},
+): Promise<LiveCompaction> {
+  const { path } = shard;
+  if (busy.has(shard))
+    throw new DivanError('LOCKED', `${path} is being compacted already`, { path });
+  busy.add(shard);
+  try {
+    return await new Compaction(world, shard, options).run();
+  } finally {
+    shard.keepPurgesAfter(undefined);
+    busy.delete(shard);
+  }
+}
+
+class Compaction {
+  readonly #world: ShardWorld;
+  readonly #shard: Shard;
+  readonly #options: JobOptions;
+
+  constructor(world: ShardWorld, shard: Shard, options: JobOptions) {
+    this.#world = world;
+    this.#shard = shard;
+    this.#options = options;
+  }
+
+  async run(): Promise<LiveCompaction> {
+    const job = await this.#prepare();
+    await this.#options.onBegin?.(job.plan, job.checkpoint !== undefined);
+    await writeOrDiscard(this.#world, job, this.#options);
+    const bytesBefore = this.#shard.file.end;
+    const pauseMs = await this.#exchange(job);
+    await removeCheckpoint(this.#world.storage, job.files.checkpointPath);
+    const bytesAfter = this.#shard.file.end;
+    return { bytesBefore, bytesAfter, pauseMs, resumed: job.checkpoint !== undefined };
+  }
+
+  async #prepare(): Promise<Job> {
+    // No purge info is dropped that the catching up has not read.
+    this.#shard.keepPurgesAfter(0);
+    await this.#shard.flush();
+    const wanted = wantedCompaction([this.#shard], undefined, true);
+    await completeEarlier(this.#world, wanted);
+    const job = await prepare(this.#world, wanted);
+    if (await this.#knowsPurgesAfter(job.seqs.purgeSeq)) return job;
+    await discardFiles(this.#world.storage, job.files, []);
+    return prepare(this.#world, wanted);
+  }
+
+  /** False if purge infos after a purge seq were dropped, as they may have been since an interrupted run. */
+  async #knowsPurgesAfter(seq: number): Promise<boolean> {
+    const snapshot = this.#shard.snapshot();
+    if (snapshot.counters.purgeSeq === seq) return true;
+    for await (const { key } of snapshot.entries('purgeBySeq')) return readSeq(key, 0) <= seq + 1;
+    return false;
+  }
+
+  /** Lets the copy catch up and take the place of the shard; if that fails, nothing is left of it. */
+  async #exchange(job: Job): Promise<number> {
+    const [made] = job.files.targets;
+    assert(made !== undefined, 'a compaction has a target');
+    const copy = await this.#shard.openAlike(made.temporaryPath);
+    const { storage, host } = this.#world;
+    try {
+      const catchUp = new CatchUp(this.#shard, copy, job.seqs);
+      const goOn = () => this.#goOn();
+      for (let round = 0; round < ROUNDS_MAX && catchUp.behind > BEHIND_MAX; round++) {
+        await catchUp.round(goOn);
+      }
+      let pausedAt = 0;
+      await this.#shard.exchangeFile(copy, async () => {
+        pausedAt = host.now();
+        await catchUp.round(goOn);
+        this.#compare(copy);
+      });
+      return host.now() - pausedAt;
+    } catch (error) {
+      // If the copy has the shard's name, that name could not be made durable, and the shard has failed.
+      if (this.#shard.file === copy.file) throw error;
+      await copy.file.close();
+      if (!isDivanError(error) || !isKept(error.code, this.#options)) {
+        await discardFiles(storage, job.files, []);
+      }
+      throw error;
+    }
+  }
+
+  #goOn(): undefined {
+    if (this.#options.signal?.aborted === true) throw new DivanError('ABORTED', 'cancelled');
+    return undefined;
+  }
+
+  /** REQUIRES: no write is under way. Throws `VERIFY_FAILED`. */
+  #compare(copy: Shard): void {
+    const expected = JSON.stringify(this.#shard.snapshot().counters);
+    const actual = JSON.stringify(copy.snapshot().counters);
+    if (actual === expected) return;
+    const { path } = this.#shard;
+    throw new DivanError('VERIFY_FAILED', 'the compacted file does not hold what the shard holds', {
+      path,
+      expected,
+      actual,
+    });
+  }
+}
