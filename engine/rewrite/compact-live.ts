@@ -65,6 +65,7 @@ class Compaction {
 
   async run(): Promise<LiveCompaction> {
     const job = await this.#prepare();
+    this.#shard.keepPurgesAfter(job.seqs.purgeSeq);
     await this.#options.onBegin?.(job.plan, job.checkpoint !== undefined);
     await writeOrDiscard(this.#world, job, this.#options);
     const bytesBefore = this.#shard.file.end;

@@ -190,8 +190,12 @@ t.test('purge infos beyond their limit wait until they were read', async (t) => 
     const edit = { id: Buffer.from(id), body: Buffer.from('{}'), deleted: false };
     revs.set(id, (await shard.put(edit)).rev);
   }
-  const onProgress = async () => undefined;
+  let onProgress: () => void = () => undefined;
+  const begun = new Promise<void>((resolve) => {
+    onProgress = resolve;
+  });
   const compacted = compactLive(world, shard, { ...HERE, onProgress });
+  await begun;
   const purged = ids.map((id) => {
     const rev = revs.get(id);
     const request = { uuid: Buffer.from(id), id: Buffer.from(id), revs: rev ? [rev] : [] };
