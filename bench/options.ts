@@ -95,6 +95,7 @@ export function readOptions(argv: readonly string[]): BenchOptions {
   const { parts = [2], worn = false, smoke = false, peers = [] } = given;
   const families = familiesOf(program);
   const options = { ...given, families, parts, worn, smoke, peers: peers === true ? PEERS : peers };
+  if (worn && options.peers.length > 0) program.error('bench: peers know no worn sources');
   const problem = options.peers.length > 0 ? peersProblem() : undefined;
   if (problem !== undefined) program.error(`bench: ${problem}`);
   if (given.sizes !== undefined && (given.docs !== undefined || given.size !== undefined)) {

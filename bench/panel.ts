@@ -55,7 +55,9 @@ export function panel(
 }
 
 function text(x: number, y: number, content: string, anchor: 'start' | 'middle' | 'end'): string {
-  return `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}" text-anchor="${anchor}">${content}</text>\n`;
+  // The halo keeps it legible where it meets a line.
+  const halo = 'stroke="white" stroke-width="3" paint-order="stroke"';
+  return `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}" text-anchor="${anchor}" ${halo}>${content}</text>\n`;
 }
 
 function axisOf(
@@ -83,7 +85,7 @@ function grid({ reference, scale }: PanelStyle, axis: Axis, width: number): stri
   const bottom = TOP + PLOT_HEIGHT;
   const lines = axis.ticks.map((tick) => {
     const y = bottom - axis.height(tick);
-    const label = scale === 'linear' ? tick.toFixed(1) : short(tick);
+    const label = scale === 'linear' ? tick.toFixed(1) : tickLabel(tick);
     return line(AXIS_WIDTH, width, y, '#ddd') + text(AXIS_WIDTH - 6, y + 4, label, 'end');
   });
   if (reference === undefined) return lines.join('');
@@ -107,9 +109,13 @@ function barText(x: number, { min, median, max }: Spread, axis: Axis, color: str
   );
 }
 
-/** At most four characters. */
+/** Two digits or three. */
 function short(value: number): string {
-  if (value >= 1e6) return `${(value / 1e6).toFixed(value < 1e7 ? 1 : 0)}M`;
-  if (value >= 1e3) return `${(value / 1e3).toFixed(value < 1e4 ? 1 : 0)}k`;
-  return value >= 10 ? value.toFixed(0) : value.toFixed(2);
+  const [unit, name] = value >= 1e6 ? [1e6, 'M'] : value >= 1e3 ? [1e3, 'k'] : [1, ''];
+  const digits = value / unit >= 10 ? 0 : unit === 1 ? 2 : 1;
+  return `${(value / unit).toFixed(digits)}${name}`;
+}
+
+function tickLabel(value: number): string {
+  return short(value).replace(/\.0+(?=\D|$)/, '');
 }

@@ -17,10 +17,13 @@ const COLORS = [
   '#00634a',
   '#85466b',
 ];
+const CAPTION_WIDTH = 520;
 const LEGEND_ROW = 20;
 const LEGEND_CHAR = 6.6;
 const MARGIN = 24;
 const PANEL_HEIGHT = 300;
+const CAPTION =
+  'By the size of a document. Bars are medians, lines go from the least to the greatest run.';
 
 export function picture(results: readonly BenchResult[]): string {
   const labels = [...new Set(results.map(({ label }) => label))];
@@ -36,18 +39,18 @@ export function picture(results: readonly BenchResult[]): string {
   }));
   bars.sort((a, b) => a.size - b.size);
   const first = panel(
-    { title: 'Documents a second', scale: 'logarithmic', reference: undefined },
+    { title: 'Documents a second, logarithmic', scale: 'logarithmic', reference: undefined },
     bars.map(({ speed, ...bar }) => ({ ...bar, value: speed })),
     colors,
   );
   const second = panel(
-    { title: 'Speed for that of copying the source', scale: 'linear', reference: 1 },
+    { title: 'How fast for copying the source, which is 1', scale: 'linear', reference: 1 },
     bars.map(({ ratio, ...bar }) => ({ ...bar, value: ratio })),
     colors,
   );
-  const width = Math.max(first.width, second.width) + 2 * MARGIN;
+  const width = Math.max(first.width, second.width, CAPTION_WIDTH) + 2 * MARGIN;
   const legend = legendOf(labels, colors, width - 2 * MARGIN);
-  const height = 2 * PANEL_HEIGHT + legend.height + 3 * MARGIN;
+  const height = 2 * PANEL_HEIGHT + legend.height + 4 * MARGIN;
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}"`,
     ` viewBox="0 0 ${width} ${height}" font-family="sans-serif" font-size="12" fill="#222">\n`,
@@ -55,6 +58,7 @@ export function picture(results: readonly BenchResult[]): string {
     place(MARGIN, MARGIN, legend.text),
     place(MARGIN, MARGIN + legend.height, first.text),
     place(MARGIN, 2 * MARGIN + legend.height + PANEL_HEIGHT, second.text),
+    `<text x="${MARGIN}" y="${height - MARGIN}" fill="#666">${CAPTION}</text>\n`,
     '</svg>\n',
   ].join('');
 }

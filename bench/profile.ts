@@ -102,7 +102,7 @@ async function main(command: Rewrite, { docs, size, out }: ProfileOptions): Prom
   mkdirSync(out, { recursive: true });
   if (!existsSync(CLINIC)) {
     process.stderr.write(
-      'no doctor and flame: run npm install --prefix bench/profile to install them\n',
+      'no doctor and flame: run npm ci --prefix bench/profile to install them\n',
     );
   }
   const sourceDirectory = mkdtempSync(join(tmpdir(), 'divan-profile-'));
