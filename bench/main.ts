@@ -33,9 +33,9 @@ async function runAll(options: BenchOptions, root: string): Promise<BenchResult[
     mkdirSync(directory);
     mkdirSync(sourceDirectory, { recursive: true });
     const { parts, workers, worn, peers } = options;
-    const runs = options.smoke ? 1 : options.runs;
+    const [runs, discarded] = options.smoke ? [1, 0] : [options.runs, 1];
     const input: BenchInput = {
-      ...{ directory, sourceDirectory, docs, size, runs, parts, workers, worn, peers },
+      ...{ directory, sourceDirectory, docs, size, runs, discarded, parts, workers, worn, peers },
     };
     const found = (await FAMILIES.get(name)?.run(input)) ?? [];
     rmSync(directory, { recursive: true });

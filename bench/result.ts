@@ -10,6 +10,8 @@ export interface BenchInput {
   readonly size: number;
   /** How often the measured part is done. */
   readonly runs: number;
+  /** How often before that without being counted: the first time brings sources into the cache. */
+  readonly discarded: number;
   /** Of a split: each of these numbers of targets. */
   readonly parts: readonly number[];
   readonly workers: number;

@@ -14,16 +14,18 @@ export interface Contender {
   readonly run: (place: string, warm: () => void) => BenchRun | Promise<BenchRun>;
 }
 
-/** The runs of each contender, in their order. There is one turn more than is counted: the first brings the sources into the cache. */
+export type TurnsInput = Pick<BenchInput, 'directory' | 'runs' | 'discarded'>;
+
+/** The runs of each contender, in their order. */
 export async function takeTurns(
-  { directory, runs }: Pick<BenchInput, 'directory' | 'runs'>,
+  { directory, runs, discarded }: TurnsInput,
   contenders: readonly Contender[],
 ): Promise<BenchRun[][]> {
   const measured = contenders.map((): BenchRun[] => []);
-  for (let turn = 0; turn <= runs; turn++) {
+  for (let turn = -discarded; turn < runs; turn++) {
     for (const [index, contender] of contenders.entries()) {
       const run = await measureOne(join(directory, 'run'), contender);
-      if (turn > 0) measured[index]?.push(run);
+      if (turn >= 0) measured[index]?.push(run);
     }
   }
   return measured;
@@ -43,7 +45,7 @@ async function measureOne(place: string, { sources, prepare, run }: Contender): 
 
 /** As `takeTurns`, with the two copies of `sources` in every turn; each run gets those of its turn. */
 export async function takeTurnsWithCopies(
-  input: Pick<BenchInput, 'directory' | 'runs'>,
+  input: TurnsInput,
   sources: readonly string[],
   contenders: readonly Contender[],
 ): Promise<BenchRun[][]> {

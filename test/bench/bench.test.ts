@@ -142,7 +142,11 @@ t.test('turns', async (t) => {
     },
   });
   const contenders = [contender('a'), contender('b')];
-  const found = await takeTurnsWithCopies({ directory, runs: 2 }, [source], contenders);
+  const found = await takeTurnsWithCopies(
+    { directory, runs: 2, discarded: 1 },
+    [source],
+    contenders,
+  );
   const turn = ['prepare a', 'a', 'prepare b', 'b'];
   t.same(order, [...turn, ...turn, ...turn]);
   t.same(
