@@ -1,6 +1,6 @@
 /**
  * A worn shard: three updates of random documents for each document, 5 % of the documents in conflict, attachments that updates keep,
- * about 60 % of the bytes dead.
+ * about 60 % of the bytes dead: more if there are so many small ones that their trees are flushed several times.
  */
 import type { DocumentEdit, EditedAttachment } from '../engine/shard/edit.js';
 import { parseRev, type Revision } from '../engine/shard/revision.js';
