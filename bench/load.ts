@@ -1,65 +1,47 @@
-/** `divan load` of synthetic documents with random ids from a file, as a process of its own. */
-import { spawn } from 'node:child_process';
-import { createWriteStream, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+/** The family load: `divan load` of a file of synthetic documents with random ids, as a process of its own. */
+import { spawnSync } from 'node:child_process';
+import { createWriteStream, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { fileURLToPath } from 'node:url';
+import { pathToFileURL } from 'node:url';
 import { syntheticLines } from '../fixtures/synthetic.js';
-import type { BenchInput, BenchResult, BenchRun } from './result.js';
+import { program } from './child.js';
+import type { BenchInput, BenchResult, BenchRun, Usage } from './result.js';
+import { bytesOf } from './rewrite.js';
+import { batches } from './sources.js';
+import { takeTurnsWithCopies } from './turns.js';
 
-const HERE = dirname(fileURLToPath(import.meta.url));
-const CLI = join(HERE, '..', 'tools', 'cli.js');
+const CLI = program('../tools/cli.js');
+const OBSERVER = pathToFileURL(program('load-observer.js')).href;
+
+export async function load(input: BenchInput): Promise<BenchResult[]> {
+  const { directory, docs, size } = input;
+  const source = join(directory, 'docs.ndjson');
+  await pipeline(Readable.from(pieces(docs, size)), createWriteStream(source));
+  const [runs = []] = await takeTurnsWithCopies(
+    input,
+    [source],
+    [{ sources: [source], run: (place) => loadOnce(source, place) }],
+  );
+  return [{ family: 'load', docs, size, label: 'load', sourceBytes: bytesOf([source]), runs }];
+}
 
 function* pieces(docs: number, size: number): Generator<string> {
-  let piece: string[] = [];
-  for (const line of syntheticLines(docs, size)) {
-    piece.push(line, '\n');
-    if (piece.length < 1000) continue;
-    yield piece.join('');
-    piece = [];
-  }
-  yield piece.join('');
+  for (const lines of batches(syntheticLines(docs, size))) yield `${lines.join('\n')}\n`;
 }
 
-/** Loads a file of documents into a shard. */
-async function loadOnce({ directory, docs, size }: BenchInput, turn: number): Promise<BenchRun> {
-  const input = join(directory, 'docs.ndjson');
-  const shard = join(directory, `load-${turn}.divan`);
-  const observed = join(directory, 'observed.json');
-  const observer = join(directory, 'observer.mjs');
-  writeFileSync(observer, observerSource(observed));
+function loadOnce(source: string, place: string): BenchRun {
+  const shard = join(place, 'load.divan');
+  const usagePath = join(place, 'usage.json');
   const start = performance.now();
-  const args = ['--import', observer, CLI, 'load', shard, input];
-  const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'inherit'] });
-  const code = await new Promise<number | null>((resolve) => child.on('close', resolve));
-  const seconds = (performance.now() - start) / 1000;
-  if (code !== 0) throw new Error(`the load ended with ${code}`);
-  const seen: Pick<BenchRun, 'peakMiB' | 'delayP99Ms' | 'delayMaxMs'> = JSON.parse(
-    readFileSync(observed, 'utf8'),
+  const { status, stderr } = spawnSync(
+    process.execPath,
+    ['--import', OBSERVER, CLI, 'load', shard, source],
+    { encoding: 'utf8', env: { ...process.env, DIVAN_BENCH_USAGE: usagePath } },
   );
-  const fileRatio = statSync(shard).size / (docs * (size + 1));
-  rmSync(shard);
-  return { seconds, fileRatio, ...seen };
-}
-
-/** Code that watches the process that it is imported into, and writes what it saw at the end. */
-function observerSource(path: string): string {
-  return `import { monitorEventLoopDelay } from 'node:perf_hooks';
-import { writeFileSync } from 'node:fs';
-const delay = monitorEventLoopDelay({ resolution: 1 });
-delay.enable();
-process.on('exit', () => writeFileSync(${JSON.stringify(path)}, JSON.stringify({
-  delayP99Ms: delay.percentile(99) / 1e6, delayMaxMs: delay.max / 1e6,
-  peakMiB: process.resourceUsage().maxRSS / 1024 })));
-`;
-}
-
-export async function load(input: BenchInput): Promise<BenchResult> {
-  const { directory, docs, size } = input;
-  const lines = createWriteStream(join(directory, 'docs.ndjson'));
-  await pipeline(Readable.from(pieces(docs, size)), lines);
-  const runs: BenchRun[] = [];
-  for (let turn = 0; turn < input.runs; turn++) runs.push(await loadOnce(input, turn));
-  return { family: 'load', docs, size, label: 'load', runs };
+  const seconds = (performance.now() - start) / 1000;
+  if (status !== 0) throw new Error(`the load ended with ${status}: ${stderr}`);
+  const usage: Usage = JSON.parse(readFileSync(usagePath, 'utf8'));
+  return { ...usage, seconds, madeBytes: statSync(shard).size };
 }

@@ -1,37 +1,48 @@
 /** What a family of the bench is given and gives back, and the statistics of several runs. */
 
 export interface BenchInput {
-  /** An empty directory. */
+  /** Of the family and size alone; empty at first. */
   readonly directory: string;
+  /** Where families of the same documents find or make their source. */
+  readonly sourceDirectory: string;
   readonly docs: number;
   /** Bytes of a document's line of JSON. */
   readonly size: number;
   /** How often the measured part is done. */
   readonly runs: number;
-  /** Of a rewrite. */
-  readonly parts: number;
+  /** How often before that without being counted: the first time brings sources into the cache. */
+  readonly discarded: number;
+  /** Of a split: each of these numbers of targets. */
+  readonly parts: readonly number[];
   readonly workers: number;
   /** A source worn by updates, conflicts and attachments instead of a fresh one. */
   readonly worn: boolean;
+  /** Other stores that do what a split into two does. */
+  readonly peers: readonly string[];
+}
+
+/** What a process was seen to use while something was measured. Members that the system does not tell are left out. */
+export interface Usage {
+  readonly peakMiB?: number | undefined;
+  readonly bytesRead?: number | undefined;
+  readonly bytesWritten?: number | undefined;
+  /** Delay of the event loop of the process that serves, in milliseconds. */
+  readonly delayP99Ms?: number | undefined;
+  readonly delayMaxMs?: number | undefined;
 }
 
 /** One run. Times in seconds; members that a family does not know are left out. */
-export interface BenchRun {
+export interface BenchRun extends Usage {
   readonly seconds: number;
-  /** Copying the source in blocks of 1 MiB and syncing the copy, right before. */
-  readonly copySeconds?: number;
+  /** Copying the source in blocks of 1 MiB and syncing the copy, in the same turn. */
+  readonly copySeconds?: number | undefined;
   /** The same with a CRC-32 of every block. */
-  readonly checkedCopySeconds?: number;
-  readonly peakMiB?: number;
-  /** Bytes that the process read and wrote, for each byte of the source. */
-  readonly readRatio?: number;
-  readonly writeRatio?: number;
-  /** Delay of the event loop of the process that serves, in milliseconds. */
-  readonly delayP99Ms?: number;
-  readonly delayMaxMs?: number;
-  /** Bytes of the file that was made for each byte of JSON. */
-  readonly fileRatio?: number;
-  readonly openSeconds?: number;
+  readonly checkedCopySeconds?: number | undefined;
+  /** Of the file or files that were made. */
+  readonly madeBytes?: number | undefined;
+  readonly openSeconds?: number | undefined;
+  /** How fast it was for other things that were measured in the same turn, by what the column is called. */
+  readonly ratios?: { readonly [name: string]: number } | undefined;
 }
 
 export interface BenchResult {
@@ -39,6 +50,10 @@ export interface BenchResult {
   readonly docs: number;
   readonly size: number;
   readonly label: string;
+  /** True for another store. */
+  readonly isPeer?: boolean;
+  /** Of what is read. 0 where nothing is. */
+  readonly sourceBytes: number;
   readonly runs: readonly BenchRun[];
 }
 
@@ -55,17 +70,29 @@ export function spread(
 ): Spread | undefined {
   const values = runs.flatMap((run) => value(run) ?? []).sort((a, b) => a - b);
   const [min] = values;
-  const median = values[values.length >> 1];
   const max = values.at(-1);
-  if (min === undefined || median === undefined || max === undefined) return undefined;
-  return { min, median, max };
+  const below = values[(values.length - 1) >> 1];
+  const above = values[values.length >> 1];
+  if (min === undefined || below === undefined || above === undefined || max === undefined) {
+    return undefined;
+  }
+  return { min, median: (below + above) / 2, max };
 }
 
 /** What copying took for what the run took: 1 is as fast as copying. */
-export function ratioToCopy(run: BenchRun): number | undefined {
-  return run.copySeconds === undefined ? undefined : run.copySeconds / run.seconds;
+export function ratioToCopy({ copySeconds, seconds }: BenchRun): number | undefined {
+  return copySeconds === undefined ? undefined : copySeconds / seconds;
 }
 
-export function ratioToCheckedCopy(run: BenchRun): number | undefined {
-  return run.checkedCopySeconds === undefined ? undefined : run.checkedCopySeconds / run.seconds;
+export function ratioToCheckedCopy({ checkedCopySeconds, seconds }: BenchRun): number | undefined {
+  return checkedCopySeconds === undefined ? undefined : checkedCopySeconds / seconds;
+}
+
+/** Documents a second. */
+export function docsPerSecond({ docs }: Pick<BenchResult, 'docs'>, { seconds }: BenchRun): number {
+  return docs / seconds;
+}
+
+export function isBenchRun(value: unknown): value is BenchRun {
+  return typeof value === 'object' && value !== null && 'seconds' in value;
 }

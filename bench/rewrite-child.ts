@@ -1,15 +1,18 @@
 /**
- * A program: does one rewrite and prints what it took as JSON. A process of its own for each run, so that memory and I/O are those of
- * the rewrite alone. `node rewrite-child.js split|merge|compact|verify|resume OPTIONS`, options as JSON.
+ * A program: does one rewrite and prints what it took as JSON. `node rewrite-child.js split|merge|compact OPTIONS`, options as JSON.
  */
-import { readFileSync } from 'node:fs';
-import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { statSync } from 'node:fs';
+import { isDivanError } from '../engine/errors.js';
 import { nodeHost } from '../engine/file/node-host.js';
 import { nodeStorage } from '../engine/file/node-storage.js';
 import { compact } from '../engine/rewrite/compact.js';
+import { Throttle } from '../engine/rewrite/control.js';
 import type { JobOptions } from '../engine/rewrite/job.js';
 import { merge } from '../engine/rewrite/merge.js';
+import type { RewriteOutcome } from '../engine/rewrite/prepare.js';
 import { split } from '../engine/rewrite/split.js';
+import type { Usage } from './result.js';
+import { UsageMeter } from './usage.js';
 
 export interface ChildInput {
   readonly sources: readonly string[];
@@ -18,22 +21,22 @@ export interface ChildInput {
   readonly workers: number;
   readonly verify: boolean;
   readonly checkpoints: boolean;
+  /** Stops when so much of the work is done, 0 to 1, and keeps what a resumption needs. */
+  readonly stopAt?: number;
 }
 
-export interface ChildOutput {
+export interface ChildOutput extends Usage {
   readonly seconds: number;
   /** From the first sign of the verify pass to the end; 0 without one. */
   readonly verifySeconds: number;
-  readonly peakMiB: number;
-  readonly bytesRead: number;
-  readonly bytesWritten: number;
-  readonly delayP99Ms: number;
-  readonly delayMaxMs: number;
+  readonly madeBytes: number;
+  readonly resumed: boolean;
+  readonly stopped: boolean;
 }
 
 const WORLD = { storage: nodeStorage, host: nodeHost };
 
-function run(command: string, input: ChildInput, options: JobOptions): Promise<unknown> {
+function run(command: string, input: ChildInput, options: JobOptions): Promise<RewriteOutcome> {
   const { sources, out, parts } = input;
   const [source = ''] = sources;
   if (command === 'merge') return merge(WORLD, sources, { ...options, out });
@@ -41,52 +44,45 @@ function run(command: string, input: ChildInput, options: JobOptions): Promise<u
   return split(WORLD, source, { ...options, out, into: { parts } });
 }
 
-/** What the process has read and written so far, whatever cache it came from. Zeros where the system does not say. */
-function transferred(): { read: number; written: number } {
+/** The outcome, or undefined if it was stopped as asked for. */
+async function outcomeOf(running: Promise<RewriteOutcome>): Promise<RewriteOutcome | undefined> {
   try {
-    const text = readFileSync('/proc/self/io', 'latin1');
-    const field = (name: string) =>
-      Number(new RegExp(`^${name}: (\\d+)$`, 'm').exec(text)?.[1] ?? 0);
-    return { read: field('rchar'), written: field('wchar') };
-  } catch {
-    return { read: 0, written: 0 };
+    return await running;
+  } catch (error) {
+    if (isDivanError(error, 'ABORTED')) return undefined;
+    throw error;
   }
 }
 
-/** The most memory that the process has had, in MiB. Not `maxRSS`, which a process inherits from the one that started it. */
-function peakMiB(): number {
-  try {
-    const status = readFileSync('/proc/self/status', 'latin1');
-    return Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1] ?? 0) / 1024;
-  } catch {
-    return process.resourceUsage().maxRSS / 1024;
-  }
+async function measured(command: string, input: ChildInput): Promise<ChildOutput> {
+  const { workers, verify, checkpoints, stopAt = Number.POSITIVE_INFINITY } = input;
+  const throttle = new Throttle();
+  const meter = new UsageMeter();
+  const start = performance.now();
+  let verifyStart = 0;
+  const running = run(command, input, {
+    workers,
+    verify,
+    checkpoints,
+    throttle,
+    keepPartial: true,
+    onProgress: ({ phase, share }) => {
+      if (share >= stopAt) throttle.cancel();
+      if (phase === 'verify' && verifyStart === 0) verifyStart = performance.now();
+    },
+  });
+  const outcome = await outcomeOf(running);
+  const end = performance.now();
+  const made = outcome?.targets ?? [];
+  return {
+    ...meter.read(),
+    seconds: (end - start) / 1000,
+    verifySeconds: verifyStart === 0 ? 0 : (end - verifyStart) / 1000,
+    madeBytes: made.reduce((sum, { path }) => sum + statSync(path).size, 0),
+    resumed: outcome?.resumed === true,
+    stopped: outcome === undefined,
+  };
 }
 
 const [, , command = '', text = '{}'] = process.argv;
-const input: ChildInput = JSON.parse(text);
-const delay = monitorEventLoopDelay({ resolution: 1 });
-const before = transferred();
-delay.enable();
-const start = performance.now();
-let verifyStart = 0;
-await run(command, input, {
-  workers: input.workers,
-  verify: input.verify,
-  checkpoints: input.checkpoints,
-  onProgress: ({ phase }) => {
-    if (phase === 'verify' && verifyStart === 0) verifyStart = performance.now();
-  },
-});
-const end = performance.now();
-const after = transferred();
-const output: ChildOutput = {
-  seconds: (end - start) / 1000,
-  verifySeconds: verifyStart === 0 ? 0 : (end - verifyStart) / 1000,
-  peakMiB: peakMiB(),
-  bytesRead: after.read - before.read,
-  bytesWritten: after.written - before.written,
-  delayP99Ms: delay.percentile(99) / 1e6,
-  delayMaxMs: delay.max / 1e6,
-};
-process.stdout.write(JSON.stringify(output));
+process.stdout.write(JSON.stringify(await measured(command, JSON.parse(text))));
