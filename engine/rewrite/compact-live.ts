@@ -9,6 +9,7 @@ import type { Shard, ShardWorld } from '../shard/shard.js';
 import { CatchUp } from './catch-up.js';
 import { removeCheckpoint } from './checkpoint.js';
 import { completeEarlier, wantedCompaction } from './compact.js';
+import { Crew } from './crew.js';
 import { isKept, type Job, type JobOptions, writeOrDiscard } from './job.js';
 import { discardFiles } from './job-files.js';
 import { prepare } from './prepare.js';
@@ -44,9 +45,11 @@ export async function compactLive(
   if (busy.has(shard))
     throw new DivanError('LOCKED', `${path} is being compacted already`, { path });
   busy.add(shard);
+  const crew = new Crew(world, options);
   try {
-    return await new Compaction(world, shard, options).run();
+    return await new Compaction(world, shard, options).run(crew);
   } finally {
+    await crew.close();
     shard.keepPurgesAfter(undefined);
     busy.delete(shard);
   }
@@ -63,11 +66,11 @@ class Compaction {
     this.#options = options;
   }
 
-  async run(): Promise<LiveCompaction> {
+  async run(crew: Crew): Promise<LiveCompaction> {
     const job = await this.#prepare();
     this.#shard.keepPurgesAfter(job.seqs.purgeSeq);
     await this.#options.onBegin?.(job.plan, job.checkpoint !== undefined);
-    await writeOrDiscard(this.#world, job, this.#options);
+    await writeOrDiscard(this.#world, job, this.#options, crew);
     const bytesBefore = this.#shard.file.end;
     const pauseMs = await this.#exchange(job);
     await removeCheckpoint(this.#world.storage, job.files.checkpointPath);

@@ -7,9 +7,9 @@ import type { JobOptions } from './job.js';
 import type { RewritePlan } from './plan.js';
 import {
   type Preview,
-  perform,
   preview,
   type RewriteOutcome,
+  rewriteFiles,
   type Wanted,
   withSources,
 } from './prepare.js';
@@ -28,10 +28,10 @@ export function compact(
   path: string,
   options: CompactOptions,
 ): Promise<RewriteOutcome> {
-  return withSources(world, [path], async (sources) => {
+  return rewriteFiles(world, [path], options, async (sources) => {
     const wanted = wantedCompaction(sources, options.plan);
     await completeEarlier(world, wanted);
-    return perform(world, wanted, options);
+    return wanted;
   });
 }
 

@@ -3,7 +3,7 @@ import { MessageChannel } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { DivanError } from '../errors.js';
 import type { ShardWorld } from '../shard/shard.js';
-import { type Throttle, ThrottledControl } from './control.js';
+import { Throttle, ThrottledControl } from './control.js';
 import type { RewriteProgress } from './pipeline.js';
 import type { TargetState } from './target.js';
 import { performTask, type Task, type TaskResult } from './task.js';
@@ -11,6 +11,18 @@ import type { WorkerInput, WorkerMessage, WorkerOutput } from './worker.js';
 
 /** Digests of different files have nothing in common, so that even on two cores a second thread pays off. */
 const VERIFIERS_MIN = 2;
+
+/** On two cores a second worker costs more, in reading the trees twice, than it brings: the threads that read and write are busy too. */
+export const WORKERS_DEFAULT = 1;
+
+export interface CrewOptions {
+  /** Worker threads; 0 does the work on the calling thread, through the storage that was given. */
+  readonly workers?: number | undefined;
+  /** Speed, to be changed while it runs. */
+  readonly throttle?: Throttle | undefined;
+  /** False to do without comparing the targets with the sources before they get their names. */
+  readonly verify?: boolean | undefined;
+}
 
 /** What is heard of running tasks. */
 export interface TaskEvents {
@@ -20,17 +32,20 @@ export interface TaskEvents {
 }
 
 export class Crew {
+  readonly throttle: Throttle;
+  /** How many write targets at a time; 0 for the calling thread. */
+  readonly workers: number;
   readonly #world: ShardWorld;
-  readonly #throttle: Throttle;
   /** Undefined where the calling thread does the work. */
   readonly #pool: Piscina<WorkerInput, WorkerOutput> | undefined;
 
-  /** With 0 `workers` the calling thread does the work, through the storage of the world. `verifies`: there will be digests. */
-  constructor(world: ShardWorld, workers: number, throttle: Throttle, verifies: boolean) {
+  /** Threads take a tenth of a second to start, and whoever makes a crew can do something else meanwhile. */
+  constructor(world: ShardWorld, { workers, throttle, verify }: CrewOptions) {
     this.#world = world;
-    this.#throttle = throttle;
-    if (workers === 0) return;
-    const threads = verifies ? Math.max(workers, VERIFIERS_MIN) : workers;
+    this.throttle = throttle ?? new Throttle();
+    this.workers = workers ?? WORKERS_DEFAULT;
+    if (this.workers === 0) return;
+    const threads = verify === false ? this.workers : Math.max(this.workers, VERIFIERS_MIN);
     this.#pool = new Piscina<WorkerInput, WorkerOutput>({
       filename: new URL('./worker.js', import.meta.url).href,
       // All are started at once, so that the verify pass does not wait for a thread.
@@ -47,7 +62,7 @@ export class Crew {
     const { host, storage } = this.#world;
     for (const [index, task] of tasks.entries()) {
       const onProgress = (progress: RewriteProgress) => events.onProgress(index, progress);
-      const control = new ThrottledControl(host, this.#throttle, onProgress, events.onCheckpoint);
+      const control = new ThrottledControl(host, this.throttle, onProgress, events.onCheckpoint);
       control.assertGoingOn();
       results.push(await performTask(storage, task, control));
     }
@@ -66,7 +81,7 @@ export class Crew {
     const outputs = await Promise.all(
       tasks.map(async (task, index) => {
         const output = await this.#inWorker(pool, task, index, events);
-        if (!output.ok) this.#throttle.cancel();
+        if (!output.ok) this.throttle.cancel();
         return output;
       }),
     );
@@ -84,7 +99,7 @@ export class Crew {
       if ('progress' in message) onProgress(index, message.progress);
       else onCheckpoint?.(message.states);
     });
-    const { cells } = this.#throttle;
+    const { cells } = this.throttle;
     const input = { task, port: port2, cells, checkpoints: onCheckpoint !== undefined };
     try {
       return await pool.run(input, { transferList: [port2] });

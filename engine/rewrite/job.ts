@@ -17,8 +17,7 @@ import {
   writeCheckpoint,
 } from './checkpoint.js';
 import { CheckpointWriter } from './checkpoint-writer.js';
-import { Throttle } from './control.js';
-import { Crew } from './crew.js';
+import type { Crew, CrewOptions } from './crew.js';
 import { assertFits, estimate } from './estimate.js';
 import {
   afterRemoval,
@@ -35,19 +34,10 @@ import type { TargetState } from './target.js';
 import { rewriteTasks } from './task.js';
 import { compareCounts, verify } from './verify.js';
 
-/** On two cores a second worker costs more, in reading the trees twice, than it brings: the threads that read and write are busy too. */
-export const WORKERS_DEFAULT = 1;
-
-export interface JobOptions {
-  /** Worker threads; 0 does the work on the calling thread, through the storage that was given. */
-  readonly workers?: number | undefined;
+export interface JobOptions extends CrewOptions {
   readonly signal?: AbortSignal | undefined;
-  /** Speed, to be changed while it runs. */
-  readonly throttle?: Throttle | undefined;
   /** False to do without checkpoints, and so without resuming. */
   readonly checkpoints?: boolean | undefined;
-  /** False to do without comparing the targets with the sources before they get their names. */
-  readonly verify?: boolean | undefined;
   /** True to leave checkpoint and partial targets for a resumption when it is cancelled. */
   readonly keepPartial?: boolean | undefined;
   /** Called before anything is written, with the plan and whether an earlier run is gone on with; may refuse by throwing. */
@@ -75,12 +65,17 @@ const RESUMABLE: readonly ErrorCode[] = ['NO_SPACE', 'IO'];
  * Runs a rewrite. Throws `ABORTED`, `EXISTS`, `OUT_OF_RANGE`, `VERIFY_FAILED`, `WORKER`, and what reading and writing throw. Nothing is
  * left behind then, but after `NO_SPACE` and `IO`, and if it is asked for, what a resumption needs.
  */
-export async function runJob(world: ShardWorld, job: Job, options: JobOptions): Promise<void> {
+export async function runJob(
+  world: ShardWorld,
+  job: Job,
+  options: JobOptions,
+  crew: Crew,
+): Promise<void> {
   const { storage } = world;
   const { plan, files } = job;
   await options.onBegin?.(plan, job.checkpoint !== undefined);
   if (job.checkpoint?.finishing !== true) {
-    await writeOrDiscard(world, job, options);
+    await writeOrDiscard(world, job, options, crew);
     await writeCheckpoint(storage, files.checkpointPath, { plan, finishing: true, states: [] });
   }
   await giveNames(storage, plan, files);
@@ -91,6 +86,7 @@ export async function writeOrDiscard(
   world: ShardWorld,
   job: Job,
   options: JobOptions,
+  crew: Crew,
 ): Promise<void> {
   const { storage } = world;
   const { files, plan } = job;
@@ -105,7 +101,7 @@ export async function writeOrDiscard(
     // The plan is durable before the first byte of a target.
     await writer.write();
     begun = true;
-    await writeTargets(world, job, states, options, writer);
+    await writeTargets(world, job, states, options, crew, writer);
   } catch (error) {
     if (begun && isDivanError(error) && isKept(error.code, options)) throw error;
     throw await afterRemoval(error, () => discardFiles(storage, files, made));
@@ -200,18 +196,16 @@ async function writeTargets(
   job: Job,
   states: readonly TargetState[],
   options: JobOptions,
+  crew: Crew,
   writer: CheckpointWriter,
 ): Promise<void> {
-  const workers = options.workers ?? WORKERS_DEFAULT;
   const verifies = options.verify !== false;
-  const throttle = options.throttle ?? new Throttle();
-  const stop = () => throttle.cancel();
+  const stop = () => crew.throttle.cancel();
   options.signal?.addEventListener('abort', stop);
   if (options.signal?.aborted === true) stop();
-  const crew = new Crew(world, workers, throttle, verifies);
   const meter = new JobMeter(job.counters, verifies, options.onProgress);
   try {
-    const tasks = rewriteTasks(job.plan, job.files, states, Math.max(1, workers));
+    const tasks = rewriteTasks(job.plan, job.files, states, Math.max(1, crew.workers));
     meter.begin('write', tasks.length);
     const outcomes = await crew.perform(tasks, {
       onProgress: (task, progress) => meter.progress(task, progress),
@@ -222,7 +216,6 @@ async function writeTargets(
     if (verifies) await verify(world.host, job, results, crew, meter);
   } finally {
     options.signal?.removeEventListener('abort', stop);
-    await crew.close();
     await writer.idle();
   }
 }

@@ -8,9 +8,9 @@ import type { JobOptions } from './job.js';
 import type { RewritePlan } from './plan.js';
 import {
   type Preview,
-  perform,
   preview,
   type RewriteOutcome,
+  rewriteFiles,
   type Wanted,
   withSources,
 } from './prepare.js';
@@ -33,9 +33,7 @@ export function merge(
   paths: readonly string[],
   options: MergeOptions,
 ): Promise<RewriteOutcome> {
-  return withSources(world, paths, (sources) =>
-    perform(world, wantedMerge(sources, options), options),
-  );
+  return rewriteFiles(world, paths, options, (sources) => wantedMerge(sources, options));
 }
 
 /** What `merge` would do. */

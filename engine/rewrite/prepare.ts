@@ -7,6 +7,7 @@ import { formatRange, type ShardRange } from '../shard/hash.js';
 import { ReadOnlyShard } from '../shard/read-only-shard.js';
 import { Shard, type ShardWorld } from '../shard/shard.js';
 import { type Counters, type State, UUID_BYTES, ZERO_COUNTERS } from '../shard/state.js';
+import { Crew } from './crew.js';
 import { type Estimate, estimate, estimateSeconds } from './estimate.js';
 import { findCheckpoint, type Job, type JobOptions, runJob } from './job.js';
 import { jobFile } from './job-files.js';
@@ -78,18 +79,35 @@ export async function prepare(world: ShardWorld, wanted: Wanted): Promise<Job> {
   };
 }
 
-/** Runs a job and describes what came of it. Throws what `runJob` throws. */
-export async function perform(
+/** Opens sources, does what is wanted of them, and describes what came of it. Throws what opening a shard and `runJob` throw. */
+export async function rewriteFiles(
+  world: ShardWorld,
+  paths: readonly string[],
+  options: JobOptions,
+  want: (sources: readonly Shard[]) => Wanted | Promise<Wanted>,
+): Promise<RewriteOutcome> {
+  const crew = new Crew(world, options);
+  try {
+    return await withSources(world, paths, async (sources) =>
+      perform(world, await want(sources), options, crew),
+    );
+  } finally {
+    await crew.close();
+  }
+}
+
+async function perform(
   world: ShardWorld,
   wanted: Wanted,
   options: JobOptions,
+  crew: Crew,
 ): Promise<RewriteOutcome> {
   const sources = wanted.sources.map((source) => ({
     path: source.path,
     counters: source.snapshot().counters,
   }));
   const job = await prepare(world, wanted);
-  await runJob(world, job, options);
+  await runJob(world, job, options, crew);
   const targets: RewriteOutcome['targets'][number][] = [];
   for (const [index, { range }] of job.plan.targets.entries()) {
     const path = job.files.targets[index]?.path ?? '';

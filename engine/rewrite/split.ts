@@ -8,9 +8,9 @@ import type { JobOptions } from './job.js';
 import type { RewritePlan } from './plan.js';
 import {
   type Preview,
-  perform,
   preview,
   type RewriteOutcome,
+  rewriteFiles,
   type Wanted,
   withSources,
 } from './prepare.js';
@@ -33,9 +33,7 @@ export function split(
   path: string,
   options: SplitOptions,
 ): Promise<RewriteOutcome> {
-  return withSources(world, [path], (sources) =>
-    perform(world, wantedSplit(sources, options), options),
-  );
+  return rewriteFiles(world, [path], options, (sources) => wantedSplit(sources, options));
 }
 
 /** What `split` would do. */
