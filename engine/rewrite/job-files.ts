@@ -71,9 +71,18 @@ export async function giveNames(
     } else if (plan.kind === 'compact') await storage.rename(target.temporaryPath, target.path);
     else await linkTarget(storage, target);
   }
-  await Promise.all(targets.map(({ path }) => storage.syncDirectory(dirname(path))));
+  await syncDirectories(storage, targets);
   for (const { temporaryPath } of targets) await removeIfThere(storage, temporaryPath);
   await removeCheckpoint(storage, checkpointPath);
+}
+
+/** Makes durable which names there are in the directories of targets. */
+export async function syncDirectories(
+  storage: Storage,
+  targets: readonly JobFile[],
+): Promise<void> {
+  const directories = new Set(targets.map(({ path }) => dirname(path)));
+  await Promise.all([...directories].map((directory) => storage.syncDirectory(directory)));
 }
 
 async function linkTarget(storage: Storage, { path, temporaryPath }: JobFile): Promise<void> {

@@ -28,6 +28,7 @@ import {
   isTemporaryName,
   type JobFiles,
   makeDirectories,
+  syncDirectories,
 } from './job-files.js';
 import { JobMeter, type JobProgress } from './job-meter.js';
 import type { RewritePlan } from './plan.js';
@@ -79,6 +80,8 @@ export async function runJob(world: ShardWorld, job: Job, options: JobOptions): 
   await options.onBegin?.(plan, job.checkpoint !== undefined);
   if (job.checkpoint?.finishing !== true) {
     await writeOrDiscard(world, job, options);
+    // A resumption from here on writes no target again: it must find each of them under one of its names.
+    await syncDirectories(storage, files.targets);
     await writeCheckpoint(storage, files.checkpointPath, { plan, finishing: true, states: [] });
   }
   await giveNames(storage, plan, files);
