@@ -72,7 +72,7 @@ export async function giveNames(
     else await linkTarget(storage, target);
   }
   await syncDirectories(storage, targets);
-  for (const { temporaryPath } of targets) await removeIfThere(storage, temporaryPath);
+  await removeTemporaries(storage, targets);
   await removeCheckpoint(storage, checkpointPath);
 }
 
@@ -83,6 +83,15 @@ export async function syncDirectories(
 ): Promise<void> {
   const directories = new Set(targets.map(({ path }) => dirname(path)));
   await Promise.all([...directories].map((directory) => storage.syncDirectory(directory)));
+}
+
+/** Removes the temporary names for good: once the checkpoint is gone, nobody looks for them again. */
+async function removeTemporaries(storage: Storage, targets: readonly JobFile[]): Promise<void> {
+  const removed: JobFile[] = [];
+  for (const target of targets) {
+    if (await removeIfThere(storage, target.temporaryPath)) removed.push(target);
+  }
+  await syncDirectories(storage, removed);
 }
 
 async function linkTarget(storage: Storage, { path, temporaryPath }: JobFile): Promise<void> {
@@ -113,7 +122,7 @@ export async function discardFiles(
   { targets, checkpointPath }: JobFiles,
   madeDirectories: readonly string[],
 ): Promise<void> {
-  for (const { temporaryPath } of targets) await removeIfThere(storage, temporaryPath);
+  await removeTemporaries(storage, targets);
   // Last, so that what a crash here leaves is found again.
   await removeCheckpoint(storage, checkpointPath);
   for (const directory of [...madeDirectories].reverse()) {

@@ -12,6 +12,7 @@ import type { ShardWorld } from '../shard/shard.js';
 import type { Counters } from '../shard/state.js';
 import {
   type Checkpoint,
+  hasCheckpoint,
   readCheckpoint,
   removeCheckpoint,
   writeCheckpoint,
@@ -171,14 +172,15 @@ async function removeLeftovers(
   storage: Storage,
   { checkpointPath, name, directories }: DiscardPlace,
 ): Promise<boolean> {
-  let found = (await storage.identity(checkpointPath)) !== undefined;
+  let found = await hasCheckpoint(storage, checkpointPath);
   for (const directory of directories) {
     if ((await storage.identity(directory)) === undefined) continue;
-    for (const entry of await storage.list(directory)) {
-      if (!isTemporaryName(entry, name)) continue;
-      await storage.remove(join(directory, entry));
-      found = true;
-    }
+    const entries = await storage.list(directory);
+    const temporary = entries.filter((entry) => isTemporaryName(entry, name));
+    for (const entry of temporary) await storage.remove(join(directory, entry));
+    if (temporary.length === 0) continue;
+    await storage.syncDirectory(directory);
+    found = true;
   }
   if (found) await removeCheckpoint(storage, checkpointPath);
   return found;
