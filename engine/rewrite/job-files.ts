@@ -86,7 +86,10 @@ export async function syncDirectories(
 }
 
 /** Removes the temporary names for good: once the checkpoint is gone, nobody looks for them again. */
-async function removeTemporaries(storage: Storage, targets: readonly JobFile[]): Promise<void> {
+export async function removeTemporaries(
+  storage: Storage,
+  targets: readonly JobFile[],
+): Promise<void> {
   const removed: JobFile[] = [];
   for (const target of targets) {
     if (await removeIfThere(storage, target.temporaryPath)) removed.push(target);

@@ -29,6 +29,7 @@ import {
   isTemporaryName,
   type JobFiles,
   makeDirectories,
+  removeTemporaries,
   syncDirectories,
 } from './job-files.js';
 import { JobMeter, type JobProgress } from './job-meter.js';
@@ -112,11 +113,12 @@ async function writeOrDiscard(world: ShardWorld, job: Job, options: JobOptions):
 /** The states of the targets that are still there; of the others nothing is left, so that they are begun anew. */
 async function usableStates(storage: Storage, { files, checkpoint }: Job): Promise<TargetState[]> {
   const states: TargetState[] = [];
-  for (const [index, { temporaryPath }] of files.targets.entries()) {
+  for (const [index, target] of files.targets.entries()) {
     const state = checkpoint?.states.find((known) => known.index === index);
-    const isThere = (await storage.identity(temporaryPath)) !== undefined;
+    const isThere = (await storage.identity(target.temporaryPath)) !== undefined;
     if (isThere && state !== undefined) states.push(state);
-    else if (isThere) await storage.remove(temporaryPath);
+    // For good: its name must not come back in the place of the file that is begun anew.
+    else if (isThere) await removeTemporaries(storage, [target]);
   }
   return states;
 }
