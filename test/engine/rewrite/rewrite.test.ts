@@ -18,21 +18,12 @@ import { checkShard } from '../../../engine/shard/check.js';
 import { formatRange, isRangeName } from '../../../engine/shard/hash.js';
 import { ReadOnlyShard } from '../../../engine/shard/read-only-shard.js';
 import { Shard } from '../../../engine/shard/shard.js';
-import { VirtualHost } from '../../support/virtual-host.js';
+import { HastyHost } from '../../support/hasty-host.js';
 import { contentOf, wornShard } from '../../support/worn-shard.js';
 
 const SOURCE = '/worn.divan';
 const OPTIONS = { nodeBytes: 512, overlayBytes: 20_000 };
 const DOCUMENTS = 400;
-
-/** Its clock moves on by more than the time between checkpoints whenever it is looked at. */
-class HastyHost extends VirtualHost {
-  #looks = 0;
-
-  override now(): number {
-    return ++this.#looks * 1001;
-  }
-}
 
 async function newWorn(): Promise<{ storage: MemoryStorage; host: HastyHost }> {
   const world = { storage: new MemoryStorage(), host: new HastyHost(1) };
