@@ -6,6 +6,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync }
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { runApart } from './apart.js';
 
 const DIST = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 
@@ -20,11 +21,16 @@ export interface PlantedBug extends Edit {
   readonly name: string;
 }
 
-/** A module of `test/support`, of a copy of the compiled program in which the edits were made. Threads are not to be started in it. */
-export async function importEdited<Module>(
+/**
+ * Calls an exported function of a module of `test/support`, in a thread of its own, of a copy of the compiled program in which the edits
+ * were made. What goes in and comes out is plain data.
+ */
+export async function runEdited<Input, Output>(
   edits: readonly Edit[],
   moduleName: string,
-): Promise<Module> {
+  functionName: string,
+  input: Input,
+): Promise<Output> {
   const copy = mkdtempSync(join(tmpdir(), 'divan-edited-'));
   try {
     cpSync(join(DIST, 'engine'), join(copy, 'engine'), { recursive: true });
@@ -32,7 +38,8 @@ export async function importEdited<Module>(
     symlinkSync(join(DIST, '..', 'node_modules'), join(copy, 'node_modules'));
     writeFileSync(join(copy, 'package.json'), '{"type":"module"}');
     for (const edit of edits) makeEdit(join(copy, 'engine', edit.file), edit);
-    return await import(pathToFileURL(join(copy, 'test', 'support', moduleName)).href);
+    const module = pathToFileURL(join(copy, 'test', 'support', moduleName)).href;
+    return await runApart<Input, Output>(module, functionName, input);
   } finally {
     rmSync(copy, { recursive: true });
   }

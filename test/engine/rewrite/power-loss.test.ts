@@ -8,29 +8,22 @@
  */
 import t from 'tap';
 import { REWRITE_KINDS } from '../../../engine/rewrite/plan.js';
-import { importEdited } from '../../support/edited-copy.js';
 import { REWRITE_BUGS, SMALL_STEPS } from '../../support/rewrite-bugs.js';
 import { REWRITE_PHASES } from '../../support/rewrite-phases.js';
-import {
-  type RewritePowerLossOptions,
-  runRewritePowerLoss,
-} from '../../support/rewrite-power-loss.js';
 import { ROUNDS } from '../../support/rewrite-workload.js';
 import { seedOf } from '../../support/seed.js';
 import { CRASH_CLASSES } from '../../support/simulated-disk.js';
-
-type Simulator = typeof import('../../support/rewrite-power-loss.js');
+import { simulateRewrites } from '../../support/simulators.js';
 
 const STATES_MIN = 20_000;
 
 t.test('no state after a crash breaks a promise', async (t) => {
   const seed = seedOf(t);
-  const small = await importEdited<Simulator>(SMALL_STEPS, 'rewrite-power-loss.js');
   const classes = new Set<string>();
   const phases = new Set<string>();
   let distinct = 0;
   for (let turn = 0; distinct < STATES_MIN; turn++) {
-    const options: RewritePowerLossOptions = {
+    const options = {
       seed: seed + turn * 1_000_003,
       rounds: { from: 0, to: ROUNDS },
       statesPerOp: turn === 0 ? 4 : 12,
@@ -38,8 +31,7 @@ t.test('no state after a crash breaks a promise', async (t) => {
       resumptionCrashes: 5,
     };
     // The first turn is with the engine as it is.
-    const run = turn === 0 ? runRewritePowerLoss : small.runRewritePowerLoss;
-    const result = await run(options);
+    const result = await simulateRewrites(turn === 0 ? [] : SMALL_STEPS, options);
     t.strictSame(result.violations, [], `turn ${turn}: ${result.distinctStates} states`);
     if (result.violations.length > 0) return;
     distinct += result.distinctStates;
@@ -56,8 +48,7 @@ t.test('no state after a crash breaks a promise', async (t) => {
 t.test('planted bugs are found', async (t) => {
   const seed = seedOf(t);
   for (const bug of REWRITE_BUGS) {
-    const copy = await importEdited<Simulator>([...SMALL_STEPS, bug], 'rewrite-power-loss.js');
-    const { violations, distinctStates } = await copy.runRewritePowerLoss({
+    const { violations, distinctStates } = await simulateRewrites([...SMALL_STEPS, bug], {
       seed,
       rounds: { from: 0, to: 4 * ROUNDS },
       statesPerOp: 4,

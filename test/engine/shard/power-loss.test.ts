@@ -5,10 +5,10 @@
  * compiled engine must each be found.
  */
 import t from 'tap';
-import { importEdited, type PlantedBug } from '../../support/edited-copy.js';
-import { runPowerLoss } from '../../support/power-loss.js';
+import type { PlantedBug } from '../../support/edited-copy.js';
 import { seedOf } from '../../support/seed.js';
 import { CRASH_CLASSES } from '../../support/simulated-disk.js';
+import { simulateShards } from '../../support/simulators.js';
 
 const STATES_MIN = 20_000;
 
@@ -23,7 +23,7 @@ t.test('no state after a crash breaks a promise', async (t) => {
       workloads: 3,
       recoveryEvery: 50,
     };
-    const result = await runPowerLoss(options);
+    const result = await simulateShards([], options);
     t.strictSame(result.violations, [], `round ${round}: ${result.distinctStates} states`);
     distinct += result.distinctStates;
     for (const name of result.classes) classes.add(name);
@@ -101,12 +101,8 @@ const BUGS: readonly PlantedBug[] = [
 t.test('planted bugs are found', async (t) => {
   const seed = seedOf(t);
   for (const bug of BUGS) {
-    const copy = await importEdited<typeof import('../../support/power-loss.js')>(
-      [bug],
-      'power-loss.js',
-    );
     const options = { seed, statesPerOp: 30, workloads: 12, recoveryEvery: 20 };
-    const result = await copy.runPowerLoss(options);
+    const result = await simulateShards([bug], options);
     t.ok(result.violations.length > 0, `${bug.name}: found after ${result.distinctStates} states`);
   }
 });
