@@ -18,6 +18,7 @@ import {
   writeCheckpoint,
 } from './checkpoint.js';
 import { CheckpointWriter } from './checkpoint-writer.js';
+import { closeAll } from './close-all.js';
 import { Throttle } from './control.js';
 import { Crew } from './crew.js';
 import { assertFits, estimate } from './estimate.js';
@@ -166,7 +167,7 @@ export async function discardJob(storage: Storage, place: DiscardPlace): Promise
     }
     return await removeLeftovers(storage, place);
   } finally {
-    for (const file of locked) await file.close();
+    await closeAll(locked);
   }
 }
 
