@@ -18,7 +18,12 @@ export function runApart<Input, Output>(
   input: Input,
 ): Promise<Output> {
   const work: Work = { module, name, input };
-  const worker = new Worker(fileURLToPath(import.meta.url), { workerData: work, execArgv: [] });
+  const worker = new Worker(fileURLToPath(import.meta.url), {
+    workerData: work,
+    execArgv: [],
+    // Simulations make much that soon is garbage.
+    resourceLimits: { maxYoungGenerationSizeMb: 64 },
+  });
   return new Promise((resolve, reject) => {
     worker.once('message', (output: Output) => resolve(output));
     worker.once('error', reject);

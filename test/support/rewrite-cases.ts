@@ -48,7 +48,7 @@ export async function newCase(
   size: CaseSize,
 ): Promise<RewriteCase> {
   const world = { storage: new MemoryStorage(), host: new VirtualHost(seed) };
-  await world.storage.makeDirectory(dirname(SOURCE));
+  await makeParents(world.storage, SOURCE);
   await wornShard(world, SOURCE, size.documents, { nodeBytes: size.nodeBytes });
   const paths = kind === 'merge' ? await halve(world) : [SOURCE];
   if (size.unflushed) for (const path of paths) await leaveUnflushed(world, path);
@@ -142,4 +142,12 @@ async function discardAt(
     name,
     directories,
   });
+}
+
+/** Makes the directories above a path. */
+export async function makeParents(storage: Storage, path: string): Promise<void> {
+  const names = dirname(path).split('/');
+  for (let depth = 2; depth <= names.length; depth++) {
+    await storage.makeDirectory(names.slice(0, depth).join('/'));
+  }
 }
