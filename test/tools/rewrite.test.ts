@@ -27,8 +27,8 @@ import { wornShard } from '../support/worn-shard.js';
 
 const KILL_AT = join(dirname(fileURLToPath(import.meta.url)), '..', 'support', 'kill-at.js');
 const WORLD = { storage: nodeStorage, host: nodeHost };
-/** A checkpoint is made every second, and the machine may be busy. */
-const REPEATED_SECONDS_MAX = 1.5;
+/** A checkpoint is made every second; other tests run at the same time. */
+const REPEATED_SECONDS_MAX = 2.5;
 const EVERYTHING = ['--conflicts', '--deleted', '--attachments', '--local'];
 
 t.test('one plan gives equal files with 1, 2 and 4 workers', async (t) => {
