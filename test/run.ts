@@ -12,6 +12,7 @@ import { fileURLToPath } from 'node:url';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const TIMEOUT_SECONDS = 900;
+const LONG_TIMEOUT_SECONDS = 2 * 3600;
 
 function testFiles(directory: string): string[] {
   return readdirSync(directory, { withFileTypes: true }).flatMap((entry) => {
@@ -66,7 +67,7 @@ async function runTap(files: readonly string[], reader: TapReader): Promise<numb
     'run',
     '--disable-coverage',
     '--jobs=2',
-    `--timeout=${TIMEOUT_SECONDS}`,
+    `--timeout=${long ? LONG_TIMEOUT_SECONDS : TIMEOUT_SECONDS}`,
     '--reporter=tap',
     ...files,
   ];

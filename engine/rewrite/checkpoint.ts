@@ -72,8 +72,17 @@ export async function removeCheckpoint(storage: Storage, path: string): Promise<
   await storage.syncDirectory(dirname(path));
 }
 
-export async function removeIfThere(storage: Storage, path: string): Promise<void> {
-  if ((await storage.identity(path)) !== undefined) await storage.remove(path);
+/** Returns whether it was there. */
+export async function removeIfThere(storage: Storage, path: string): Promise<boolean> {
+  if ((await storage.identity(path)) === undefined) return false;
+  await storage.remove(path);
+  return true;
+}
+
+/** Whether there is a checkpoint at `path`, or one that a crash kept from its name. */
+export async function hasCheckpoint(storage: Storage, path: string): Promise<boolean> {
+  if ((await storage.identity(path)) !== undefined) return true;
+  return (await storage.identity(temporaryCheckpointPath(path))) !== undefined;
 }
 
 /** Where a new checkpoint stands until it takes the place of the old one. */

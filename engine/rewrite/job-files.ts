@@ -71,9 +71,30 @@ export async function giveNames(
     } else if (plan.kind === 'compact') await storage.rename(target.temporaryPath, target.path);
     else await linkTarget(storage, target);
   }
-  await Promise.all(targets.map(({ path }) => storage.syncDirectory(dirname(path))));
-  for (const { temporaryPath } of targets) await removeIfThere(storage, temporaryPath);
+  await syncDirectories(storage, targets);
+  await removeTemporaries(storage, targets);
   await removeCheckpoint(storage, checkpointPath);
+}
+
+/** Makes durable which names there are in the directories of targets. */
+export async function syncDirectories(
+  storage: Storage,
+  targets: readonly JobFile[],
+): Promise<void> {
+  const directories = new Set(targets.map(({ path }) => dirname(path)));
+  await Promise.all([...directories].map((directory) => storage.syncDirectory(directory)));
+}
+
+/** Removes the temporary names for good: once the checkpoint is gone, nobody looks for them again. */
+export async function removeTemporaries(
+  storage: Storage,
+  targets: readonly JobFile[],
+): Promise<void> {
+  const removed: JobFile[] = [];
+  for (const target of targets) {
+    if (await removeIfThere(storage, target.temporaryPath)) removed.push(target);
+  }
+  await syncDirectories(storage, removed);
 }
 
 async function linkTarget(storage: Storage, { path, temporaryPath }: JobFile): Promise<void> {
@@ -104,7 +125,7 @@ export async function discardFiles(
   { targets, checkpointPath }: JobFiles,
   madeDirectories: readonly string[],
 ): Promise<void> {
-  for (const { temporaryPath } of targets) await removeIfThere(storage, temporaryPath);
+  await removeTemporaries(storage, targets);
   // Last, so that what a crash here leaves is found again.
   await removeCheckpoint(storage, checkpointPath);
   for (const directory of [...madeDirectories].reverse()) {

@@ -12,11 +12,13 @@ import type { ShardWorld } from '../shard/shard.js';
 import type { Counters, Seqs } from '../shard/state.js';
 import {
   type Checkpoint,
+  hasCheckpoint,
   readCheckpoint,
   removeCheckpoint,
   writeCheckpoint,
 } from './checkpoint.js';
 import { CheckpointWriter } from './checkpoint-writer.js';
+import { closeAll } from './close-all.js';
 import type { Crew, CrewOptions } from './crew.js';
 import { assertFits, estimate } from './estimate.js';
 import {
@@ -27,6 +29,8 @@ import {
   isTemporaryName,
   type JobFiles,
   makeDirectories,
+  removeTemporaries,
+  syncDirectories,
 } from './job-files.js';
 import { JobMeter, type JobProgress } from './job-meter.js';
 import type { RewritePlan } from './plan.js';
@@ -76,6 +80,8 @@ export async function runJob(
   await options.onBegin?.(plan, job.checkpoint !== undefined);
   if (job.checkpoint?.finishing !== true) {
     await writeOrDiscard(world, job, options, crew);
+    // A resumption from here on writes no target again: it must find each of them under one of its names.
+    await syncDirectories(storage, files.targets);
     await writeCheckpoint(storage, files.checkpointPath, { plan, finishing: true, states: [] });
   }
   await giveNames(storage, plan, files);
@@ -111,11 +117,12 @@ export async function writeOrDiscard(
 /** The states of the targets that are still there; of the others nothing is left, so that they are begun anew. */
 async function usableStates(storage: Storage, { files, checkpoint }: Job): Promise<TargetState[]> {
   const states: TargetState[] = [];
-  for (const [index, { temporaryPath }] of files.targets.entries()) {
+  for (const [index, target] of files.targets.entries()) {
     const state = checkpoint?.states.find((known) => known.index === index);
-    const isThere = (await storage.identity(temporaryPath)) !== undefined;
+    const isThere = (await storage.identity(target.temporaryPath)) !== undefined;
     if (isThere && state !== undefined) states.push(state);
-    else if (isThere) await storage.remove(temporaryPath);
+    // For good: its name must not come back in the place of the file that is begun anew.
+    else if (isThere) await removeTemporaries(storage, [target]);
   }
   return states;
 }
@@ -163,7 +170,7 @@ export async function discardJob(storage: Storage, place: DiscardPlace): Promise
     }
     return await removeLeftovers(storage, place);
   } finally {
-    for (const file of locked) await file.close();
+    await closeAll(locked);
   }
 }
 
@@ -171,14 +178,15 @@ async function removeLeftovers(
   storage: Storage,
   { checkpointPath, name, directories }: DiscardPlace,
 ): Promise<boolean> {
-  let found = (await storage.identity(checkpointPath)) !== undefined;
+  let found = await hasCheckpoint(storage, checkpointPath);
   for (const directory of directories) {
     if ((await storage.identity(directory)) === undefined) continue;
-    for (const entry of await storage.list(directory)) {
-      if (!isTemporaryName(entry, name)) continue;
-      await storage.remove(join(directory, entry));
-      found = true;
-    }
+    const entries = await storage.list(directory);
+    const temporary = entries.filter((entry) => isTemporaryName(entry, name));
+    for (const entry of temporary) await storage.remove(join(directory, entry));
+    if (temporary.length === 0) continue;
+    await storage.syncDirectory(directory);
+    found = true;
   }
   if (found) await removeCheckpoint(storage, checkpointPath);
   return found;

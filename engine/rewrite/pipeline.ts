@@ -10,6 +10,7 @@ import type { Host } from '../file/host.js';
 import type { Ref } from '../file/ref.js';
 import type { Storage } from '../file/storage.js';
 import type { Counters } from '../shard/state.js';
+import { closeAll } from './close-all.js';
 import { copyDocuments } from './documents-pass.js';
 import { copyEntries } from './entries-pass.js';
 import { type Lineup, lineUp } from './lineup.js';
@@ -84,8 +85,8 @@ export async function rewrite(
     for (const target of task.targets) targets.push(await openTarget(storage, task, target));
     return await new Rewrite(task, sources, targets, control).run();
   } finally {
-    for (const target of targets) await target.abandon();
-    for (const source of sources) await source.close();
+    const abandoned = targets.map((target) => ({ close: () => target.abandon() }));
+    await closeAll([...abandoned, ...sources]);
   }
 }
 

@@ -7,6 +7,7 @@ import { formatRange, type ShardRange } from '../shard/hash.js';
 import { ReadOnlyShard } from '../shard/read-only-shard.js';
 import { Shard, type ShardWorld } from '../shard/shard.js';
 import { type Counters, type State, UUID_BYTES, ZERO_COUNTERS } from '../shard/state.js';
+import { closeAll } from './close-all.js';
 import { Crew } from './crew.js';
 import { type Estimate, estimate, estimateSeconds } from './estimate.js';
 import { findCheckpoint, type Job, type JobOptions, runJob } from './job.js';
@@ -151,7 +152,7 @@ export async function withSources<T>(
     for (const path of paths) sources.push(await openSource(world, path));
     return await use(sources);
   } finally {
-    for (const source of sources) await source.close();
+    await closeAll(sources);
   }
 }
 

@@ -1,11 +1,12 @@
 /** Runs the `divan` command as a real process. */
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Test } from 'tap';
+import { syntheticLines } from '../../fixtures/synthetic.js';
 
 export const CLI = join(dirname(fileURLToPath(import.meta.url)), '..', '..', 'tools', 'cli.js');
 /**
@@ -59,6 +60,21 @@ export function temporaryDirectory(t: Test): string {
 
 export function sha256Of(path: string): string {
   return createHash('sha256').update(readFileSync(path)).digest('hex');
+}
+
+/** Makes a shard of synthetic documents of 200 bytes. */
+export function loadSynthetic(path: string, docs: number): void {
+  run(process.execPath, [CLI, 'load', path], [...syntheticLines(docs, 200)].join('\n'));
+}
+
+/** The hashes of all files below a directory by name, the ones that only a run in progress has included. */
+export function hashesBelow(directory: string): Record<string, string> {
+  const hashes: Record<string, string> = {};
+  for (const entry of readdirSync(directory, { recursive: true, encoding: 'utf8' }).sort()) {
+    const path = join(directory, entry);
+    if (statSync(path).isFile()) hashes[entry] = sha256Of(path);
+  }
+  return hashes;
 }
 
 /** The lines of a text, sorted. */

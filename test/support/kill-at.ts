@@ -1,14 +1,17 @@
 /**
- * A program: runs a split or a compaction on the real storage and kills itself (SIGKILL) just before the n-th call that changes
- * something. `node kill-at.js split|compact SHARD OUT N`. Prints how many calls there were if it gets to the end.
+ * A program: runs a split, a merge or a compaction on the real storage and kills itself (SIGKILL) just before the n-th call that changes
+ * something. `node kill-at.js split|merge|compact N OUT SHARD...`; a compaction has no use for OUT. Prints how many calls there were if
+ * it gets to the end.
  */
 import { nodeHost } from '../../engine/file/node-host.js';
 import { nodeStorage } from '../../engine/file/node-storage.js';
 import type { Storage, StorageFile } from '../../engine/file/storage.js';
 import { compact } from '../../engine/rewrite/compact.js';
+import { merge } from '../../engine/rewrite/merge.js';
 import { split } from '../../engine/rewrite/split.js';
 
-const [, , command = '', shard = '', out = '', at = '0'] = process.argv;
+const [, , command = '', at = '0', out = '', ...shards] = process.argv;
+const [shard = ''] = shards;
 let calls = 0;
 
 function count(): void {
@@ -68,5 +71,6 @@ const storage: Storage = {
 
 const world = { storage, host: nodeHost };
 if (command === 'split') await split(world, shard, { out, into: { parts: 2 }, workers: 0 });
+else if (command === 'merge') await merge(world, shards, { out, workers: 0 });
 else await compact(world, shard, { workers: 0 });
 process.stdout.write(`${calls}\n`);

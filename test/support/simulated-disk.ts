@@ -19,7 +19,7 @@ import {
   NEVER,
   refuse,
 } from './disk-record.js';
-import { PageImage } from './page-image.js';
+import { type Hash, PageImage } from './page-image.js';
 import { SimulatedFile } from './simulated-file.js';
 
 export { CRASH_CLASSES, type CrashClass, CrashPoint, type CrashState } from './crash-states.js';
@@ -45,9 +45,10 @@ export class SimulatedDisk implements Storage {
   /** Which sync of a file, and which of a directory, rejects: counted from 0. */
   failSync = -1;
   failDirectorySync = -1;
-  /** How many turns of the event loop a sync and a write take. What is not awaited happens meanwhile. */
+  /** How many turns of the event loop a sync, a write and a read take. What is not awaited happens meanwhile. */
   syncTurns = 3;
   writeTurns = 0;
+  readTurns = 0;
   #syncs = 0;
   #directorySyncs = 0;
   /** Rises with each restart: handles of the process before are dead. */
@@ -107,6 +108,15 @@ export class SimulatedDisk implements Storage {
   content(path: string): Buffer | undefined {
     const inode = this.#find(path);
     return inode?.kind === 'file' ? inode.cache.slice() : undefined;
+  }
+
+  /** A hash of what the running system reads in a file. */
+  hashOf(path: string): string | undefined {
+    const inode = this.#find(path);
+    if (inode?.kind !== 'file') return undefined;
+    const hash: Hash = [1, 2];
+    inode.cache.hashInto(hash);
+    return `${inode.cache.length} ${hash[0]} ${hash[1]}`;
   }
 
   /** All files: path and inode. */
@@ -266,7 +276,7 @@ export class SimulatedDisk implements Storage {
     const life = this.#life;
     return new SimulatedFile(path, inode, mode !== 'read', {
       log: (entry) => this.#log(entry),
-      turns: (of) => this.#turns(of === 'sync' ? this.syncTurns : this.writeTurns, life),
+      turns: (of) => this.#turns(this[`${of}Turns`], life),
       assertRunning: () => this.#assertRunning(life),
       length: () => this.ops.length,
       syncFails: () => this.#syncs++ === this.failSync,

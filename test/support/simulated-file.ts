@@ -6,7 +6,7 @@ import { type FileInode, type LogEntry, NEVER, refuse } from './disk-record.js';
 /** What a file needs of its disk. */
 export interface FileDisk {
   log(entry: LogEntry): number;
-  turns(of: 'write' | 'sync'): Promise<void>;
+  turns(of: 'read' | 'write' | 'sync'): Promise<void>;
   assertRunning(): void;
   length(): number;
   syncFails(): boolean;
@@ -28,6 +28,7 @@ export class SimulatedFile implements StorageFile {
 
   async read(into: Uint8Array, position: number): Promise<number> {
     this.#assertOpen();
+    await this.#disk.turns('read');
     return this.#inode.cache.read(into, position);
   }
 

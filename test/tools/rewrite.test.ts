@@ -5,43 +5,31 @@
  * of the results.
  */
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, existsSync, readdirSync, rmSync, statSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { nodeHost } from '../../engine/file/node-host.js';
 import { nodeStorage } from '../../engine/file/node-storage.js';
-import { syntheticLines } from '../../fixtures/synthetic.js';
 import {
-  CLI,
   divan,
   divanOk,
   divanStart,
-  run,
-  sha256Of,
+  hashesBelow,
+  loadSynthetic,
+  sortedLines,
   temporaryDirectory,
 } from '../support/cli.js';
+import { describeKills, killLoop } from '../support/kill-loop.js';
 import { seededRandom, seedOf } from '../support/seed.js';
 import { wornShard } from '../support/worn-shard.js';
 
 const KILL_AT = join(dirname(fileURLToPath(import.meta.url)), '..', 'support', 'kill-at.js');
 const WORLD = { storage: nodeStorage, host: nodeHost };
+/** A checkpoint is made every second; other tests run at the same time. */
+const REPEATED_SECONDS_MAX = 2.5;
 const EVERYTHING = ['--conflicts', '--deleted', '--attachments', '--local'];
-
-function loadSynthetic(path: string, docs: number): void {
-  run(process.execPath, [CLI, 'load', path], [...syntheticLines(docs, 200)].join('\n'));
-}
-
-/** The hashes of all files below a directory by name, the ones that only a run in progress has included. */
-function hashesBelow(directory: string): Record<string, string> {
-  const hashes: Record<string, string> = {};
-  for (const entry of readdirSync(directory, { recursive: true, encoding: 'utf8' }).sort()) {
-    const path = join(directory, entry);
-    if (statSync(path).isFile()) hashes[entry] = sha256Of(path);
-  }
-  return hashes;
-}
 
 t.test('one plan gives equal files with 1, 2 and 4 workers', async (t) => {
   const directory = temporaryDirectory(t);
@@ -136,73 +124,112 @@ t.test('killed at random moments', async (t) => {
   const plan = join(directory, 'plan.json');
   divanOk(t, 'split', shard, '--out', whole, '--plan', plan);
   const out = join(directory, 'out');
-  let kills = 0;
-  for (let turn = 0; turn < 8; turn++) {
-    const child = divanStart('split', shard, '--out', out, '--plan', plan, '--rate', '5MB/s');
-    const ended = new Promise<NodeJS.Signals | null>((resolve) =>
-      child.on('close', (_code, signal) => resolve(signal)),
-    );
-    await Promise.race([delay(200 + random() * 1800), ended]);
-    child.kill('SIGKILL');
-    if ((await ended) === 'SIGKILL') kills++;
-  }
-  if (!existsSync(join(out, '80000000-ffffffff', 'db.divan'))) {
-    divanOk(t, 'split', shard, '--out', out, '--plan', plan);
-  }
-  t.ok(kills > 2, `killed ${kills} times`);
-  t.strictSame(hashesBelow(out), hashesBelow(whole), 'byte for byte, and nothing else');
+  const command = ['split', shard, '--out', out, '--plan', plan];
+  const expectSame = () => t.strictSame(hashesBelow(out), hashesBelow(whole), 'byte for byte');
+  const result = await killLoop({
+    command: [...command, '--rate', '3MB/s'],
+    kills: 10,
+    lifeMsMax: 2200,
+    random,
+    onEnded: () => {
+      expectSame();
+      rmSync(out, { recursive: true });
+    },
+  });
+  divanOk(t, ...command);
+  expectSame();
+  t.comment(describeKills(result));
+  t.ok(result.writing > 2, `killed ${result.writing} times while it wrote`);
+  for (const seconds of result.repeated) t.ok(seconds <= REPEATED_SECONDS_MAX, `${seconds} s`);
 });
 
-for (const command of ['split', 'compact']) {
-  t.test(`${command}: killed before every third call that changes something`, async (t) => {
-    const random = seededRandom(seedOf(t));
-    const directory = temporaryDirectory(t);
-    const original = join(directory, 'original.divan');
-    await wornShard(WORLD, original, 200, { overlayBytes: 20_000 });
-    const expected = divanOk(t, 'dump', original, ...EVERYTHING);
-    for (let at = 1 + Math.floor(random() * 3); ; at += 3) {
-      if (!killedAt(t, command, directory, original, at, expected)) break;
-    }
-  });
+/** A command that is killed: what it is given, and the files that come of it. */
+interface KillCase {
+  readonly kind: 'split' | 'merge' | 'compact';
+  readonly out: string;
+  readonly shards: readonly string[];
+  readonly command: readonly string[];
+  results(): string[];
 }
+
+/** Cases for a worn shard; whatever they change stands in `run`. */
+function killCases(t: Test, directory: string, original: string): KillCase[] {
+  const halves = join(directory, 'halves');
+  divanOk(t, 'split', original, '--out', halves);
+  const parts = Object.keys(hashesBelow(halves)).map((name) => join(halves, name));
+  const shard = join(directory, 'run', 'shard.divan');
+  const out = join(directory, 'run', 'out');
+  const merged = join(out, 'merged.divan');
+  return [
+    {
+      kind: 'split',
+      out,
+      shards: [shard],
+      command: ['split', shard, '--out', out],
+      results: () => Object.keys(hashesBelow(out)).map((name) => join(out, name)),
+    },
+    {
+      kind: 'merge',
+      out: merged,
+      shards: parts,
+      command: ['merge', ...parts, '--out', merged],
+      results: () => Object.keys(hashesBelow(out)).map((name) => join(out, name)),
+    },
+    {
+      kind: 'compact',
+      out: '',
+      shards: [shard],
+      command: ['compact', shard],
+      results: () => [shard],
+    },
+  ];
+}
+
+t.test('killed before every third call that changes something', async (t) => {
+  const random = seededRandom(seedOf(t));
+  const directory = temporaryDirectory(t);
+  const original = join(directory, 'original.divan');
+  await wornShard(WORLD, original, 200, { overlayBytes: 20_000 });
+  const expected = sortedLines(divanOk(t, 'dump', original, ...EVERYTHING));
+  for (const killed of killCases(t, directory, original)) {
+    for (let at = 1 + Math.floor(random() * 3); ; at += 3) {
+      if (!killedAt(t, killed, directory, original, at, expected)) break;
+    }
+  }
+});
 
 /** Kills a run, repeats it, and looks at what came of it; false if it got to its end before. */
 function killedAt(
   t: Test,
-  command: string,
+  { kind, out, shards, command, results }: KillCase,
   directory: string,
   original: string,
   at: number,
-  expected: string,
+  expected: readonly string[],
 ): boolean {
   const place = join(directory, 'run');
   rmSync(place, { recursive: true, force: true });
-  const out = join(place, 'out');
-  const shard = join(directory, 'shard.divan');
-  copyFileSync(original, shard);
-  const args = ['-u', 'NODE_OPTIONS', process.execPath, KILL_AT, command, shard, out, String(at)];
-  run('mkdir', ['-p', place]);
+  mkdirSync(place);
+  copyFileSync(original, join(place, 'shard.divan'));
+  const args = ['-u', 'NODE_OPTIONS', process.execPath, KILL_AT, kind, String(at), out, ...shards];
   const { signal, stderr } = spawnSync('env', args, { encoding: 'utf8' });
   if (signal !== 'SIGKILL') {
-    t.equal(stderr, '', `ended after fewer than ${at} calls`);
+    t.equal(stderr, '', `${kind} ended after fewer than ${at} calls`);
+    t.ok(at > 20, `${at} calls`);
     return false;
   }
-  const again = command === 'split' ? ['split', shard, '--out', out] : ['compact', shard];
-  const { code, stderr: reason } = divan(...again);
+  const { code, stderr: reason } = divan(...command);
   // The names were all given, and only tidying up was left.
-  if (code !== 0 && !/\(EXISTS\)/.test(reason)) t.fail(`killed at ${at}: ${reason}`);
-  const files =
-    command === 'split' ? Object.keys(hashesBelow(out)).map((name) => join(out, name)) : [shard];
-  const dumps = files.map((file) => divanOk(t, 'dump', file, ...EVERYTHING)).join('');
-  const lines = (text: string) => text.split('\n').sort();
-  if (JSON.stringify(lines(dumps)) !== JSON.stringify(lines(expected))) {
-    t.fail(`killed at ${at}: the content differs`);
+  if (code !== 0 && !/\(EXISTS\)/.test(reason)) t.fail(`${kind} killed at ${at}: ${reason}`);
+  const dumps = results().map((file) => divanOk(t, 'dump', file, ...EVERYTHING));
+  if (JSON.stringify(sortedLines(dumps.join(''))) !== JSON.stringify(expected)) {
+    t.fail(`${kind} killed at ${at}: the content differs`);
   }
-  const left = [...readdirSync(directory), ...(existsSync(out) ? readdirSync(out) : [])];
+  const left = readdirSync(place, { recursive: true, encoding: 'utf8' });
   t.strictSame(
-    left.filter((name) => name.startsWith('.')),
+    left.filter((name) => basename(name).startsWith('.')),
     [],
-    `killed at ${at}`,
+    `${kind} killed at ${at}`,
   );
   return true;
 }

@@ -1,8 +1,8 @@
 /**
  * Goal: a rewrite keeps everything; its files depend on sources and plan alone, whatever interrupts it; a damaged checkpoint or
  * target never becomes a wrong result.
- * Method: a worn shard in memory; a clock that makes a checkpoint due at every step; cancelling after every step in turn; turned
- * over bytes.
+ * Method: a worn shard in memory; a clock that makes a checkpoint due at every step; cancelling after every step in turn; damaged
+ * bytes.
  */
 import t, { type Test } from 'tap';
 import { isDivanError } from '../../../engine/errors.js';
@@ -18,21 +18,13 @@ import { checkShard } from '../../../engine/shard/check.js';
 import { formatRange, isRangeName } from '../../../engine/shard/hash.js';
 import { ReadOnlyShard } from '../../../engine/shard/read-only-shard.js';
 import { Shard } from '../../../engine/shard/shard.js';
-import { VirtualHost } from '../../support/virtual-host.js';
+import { HastyHost } from '../../support/hasty-host.js';
+import { randomInt, seededRandom, seedOf } from '../../support/seed.js';
 import { contentOf, wornShard } from '../../support/worn-shard.js';
 
 const SOURCE = '/worn.divan';
 const OPTIONS = { nodeBytes: 512, overlayBytes: 20_000 };
 const DOCUMENTS = 400;
-
-/** Its clock moves on by more than the time between checkpoints whenever it is looked at. */
-class HastyHost extends VirtualHost {
-  #looks = 0;
-
-  override now(): number {
-    return ++this.#looks * 1001;
-  }
-}
 
 async function newWorn(): Promise<{ storage: MemoryStorage; host: HastyHost }> {
   const world = { storage: new MemoryStorage(), host: new HastyHost(1) };
@@ -322,35 +314,112 @@ t.test(
   },
 );
 
-t.test('bytes of checkpoint and targets turned over: refused, or harmless', async (t) => {
-  const world = await newWorn();
+/** Makes other bytes of those of a file. */
+type Damage = (bytes: Buffer, random: () => number, turn: number) => Buffer;
+
+/** `turn` goes from 0 to `TURNS` - 1. */
+const TURNS = 30;
+const BLOCK_BYTES = 512;
+
+function noise(length: number, random: () => number): Buffer {
+  return Buffer.from(Uint8Array.from({ length }, () => randomInt(random, 256)));
+}
+
+function withBlock(bytes: Buffer, block: Buffer, random: () => number): Buffer {
+  const blocks = Math.ceil(bytes.length / BLOCK_BYTES);
+  block.copy(bytes, randomInt(random, blocks) * BLOCK_BYTES);
+  return bytes;
+}
+
+const turnOver: Damage = (bytes, _random, turn) => {
+  const at = Math.floor(((turn + 0.5) / TURNS) * bytes.length);
+  bytes[at] = (bytes[at] ?? 0) ^ 0x10;
+  return bytes;
+};
+
+const DAMAGES: Record<'checkpoint' | 'target', Record<string, Damage>> = {
+  checkpoint: {
+    'a byte turned over': turnOver,
+    'random bytes': ({ length }, random) => noise(length, random),
+    'random bytes after the magic': (bytes, random) => {
+      return Buffer.concat([bytes.subarray(0, 8), noise(bytes.length - 8, random)]);
+    },
+    zeros: ({ length }) => Buffer.alloc(length),
+    'cut off': (bytes, random) => bytes.subarray(0, randomInt(random, bytes.length)),
+    'more after its end': (bytes, random) => Buffer.concat([bytes, noise(40, random)]),
+  },
+  target: {
+    'a byte turned over': turnOver,
+    'a random block': (bytes, random) => withBlock(bytes, noise(BLOCK_BYTES, random), random),
+    'a zeroed block': (bytes, random) => withBlock(bytes, Buffer.alloc(BLOCK_BYTES), random),
+    'cut off': (bytes, random) => bytes.subarray(0, randomInt(random, bytes.length)),
+  },
+};
+
+async function replace(storage: Storage, path: string, bytes: Buffer): Promise<void> {
+  const file = await storage.open(path, 'write');
+  await file.truncate(0);
+  for (let at = 0; at < bytes.length; ) at += await file.write(bytes.subarray(at), at);
+  await file.close();
+}
+
+for (const [what, damages] of Object.entries(DAMAGES)) {
+  for (const [name, damage] of Object.entries(damages)) {
+    t.test(`${what} damaged, ${name}: refused, or harmless`, async (t) => {
+      const random = seededRandom(seedOf(t));
+      const world = await newWorn();
+      const expected = await readAll(world.storage, [SOURCE]);
+      let refused = 0;
+      for (let turn = 0; turn < TURNS; turn++) {
+        const checkpointPath = await interrupt(world);
+        const partial = await partialTarget(world.storage);
+        const path = what === 'target' ? partial : checkpointPath;
+        const bytes = await bytesOf(world.storage, path);
+        await replace(world.storage, path, damage(bytes, random, turn));
+        if (await splitAfterDamage(t, world, expected)) refused++;
+      }
+      t.comment(`${refused} of ${TURNS} were refused`);
+      t.ok(refused > (what === 'target' ? 3 : TURNS - 1));
+    });
+  }
+}
+
+async function partialTarget(storage: Storage): Promise<string> {
+  const [half = ''] = (await storage.list('/out')).filter((name) => isRangeName(name));
+  const [partial = ''] = await storage.list(`/out/${half}`);
+  return `/out/${half}/${partial}`;
+}
+
+/** Goes on with a split of which something was damaged; true if that is refused. Then it can be discarded, and nothing is left. */
+async function splitAfterDamage(
+  t: Test,
+  world: { storage: MemoryStorage; host: HastyHost },
+  expected: Awaited<ReturnType<typeof readAll>>,
+): Promise<boolean> {
   const { storage } = world;
-  const expected = await readAll(storage, [SOURCE]);
-  const outcomes = { refused: 0, harmless: 0 };
-  for (let turn = 0; turn < 60; turn++) {
-    const checkpointPath = await interrupt(world);
-    const [half = ''] = (await storage.list('/out')).filter((name) => isRangeName(name));
-    const [partial = ''] = await storage.list(`/out/${half}`);
-    const victim = turn % 2 === 0 ? checkpointPath : `/out/${half}/${partial}`;
-    const file = await storage.open(victim, 'write');
-    const at = Math.floor(((turn + 0.5) / 60) * (await file.size()));
-    const byte = Buffer.alloc(1);
-    await file.read(byte, at);
-    await file.write(Buffer.from([(byte[0] ?? 0) ^ 0x10]), at);
-    await file.close();
-    const into = { parts: 2 };
-    const result = await split(world, SOURCE, { out: '/out', into, workers: 0 }).catch((e) => e);
-    if (isDivanError(result)) outcomes.refused++;
-    else {
-      outcomes.harmless++;
-      const paths = (await storage.list('/out')).map((name) => `/out/${name}/worn.divan`);
-      t.strictSame(await readAll(storage, paths), expected, `byte ${at} of ${victim}`);
-    }
-    for (const name of await storage.list('/out')) {
-      const below = await storage.list(`/out/${name}`).catch(() => undefined);
-      for (const file of below ?? []) await storage.remove(`/out/${name}/${file}`);
-      await (below === undefined ? storage.remove(`/out/${name}`) : undefined);
+  const into = { parts: 2 };
+  const result = await split(world, SOURCE, { out: '/out', into, workers: 0 }).catch((e) => e);
+  if (result instanceof Error) {
+    if (!isDivanError(result)) t.fail(`refused with ${result.stack}`);
+    const directories = (await storage.list('/out').catch(() => []))
+      .filter(isRangeName)
+      .map((name) => `/out/${name}`);
+    const checkpointPath = '/out/.worn.divan.split';
+    await discardJob(storage, {
+      sourcePaths: [SOURCE],
+      checkpointPath,
+      name: 'worn.divan',
+      directories,
+    });
+  } else {
+    const paths = (await storage.list('/out')).map((name) => `/out/${name}/worn.divan`);
+    t.strictSame(await readAll(storage, paths), expected, 'a harmless damage');
+  }
+  t.strictSame(await leftovers(storage), []);
+  for (const name of await storage.list('/out').catch(() => [])) {
+    for (const file of await storage.list(`/out/${name}`)) {
+      await storage.remove(`/out/${name}/${file}`);
     }
   }
-  t.ok(outcomes.refused > 20 && outcomes.harmless > 5, JSON.stringify(outcomes));
-});
+  return result instanceof Error;
+}

@@ -4,20 +4,12 @@
  * that was acknowledged. Void unless every kind of damage occurred. And a test of the test: bugs planted into copies of the
  * compiled engine must each be found.
  */
-import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
 import t from 'tap';
-import {
-  type PowerLossOptions,
-  type PowerLossResult,
-  runPowerLoss,
-} from '../../support/power-loss.js';
+import type { PlantedBug } from '../../support/edited-copy.js';
 import { seedOf } from '../../support/seed.js';
 import { CRASH_CLASSES } from '../../support/simulated-disk.js';
+import { simulateShards } from '../../support/simulators.js';
 
-const DIST = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..');
 const STATES_MIN = 20_000;
 
 t.test('no state after a crash breaks a promise', async (t) => {
@@ -31,7 +23,7 @@ t.test('no state after a crash breaks a promise', async (t) => {
       workloads: 3,
       recoveryEvery: 50,
     };
-    const result = await runPowerLoss(options);
+    const result = await simulateShards([], options);
     t.strictSame(result.violations, [], `round ${round}: ${result.distinctStates} states`);
     distinct += result.distinctStates;
     for (const name of result.classes) classes.add(name);
@@ -42,14 +34,6 @@ t.test('no state after a crash breaks a promise', async (t) => {
     t.ok(classes.has(name), `${name} occurred`);
   }
 });
-
-/** A bug: in one compiled file of the engine, one text in place of another. */
-interface PlantedBug {
-  readonly name: string;
-  readonly file: string;
-  readonly find: string;
-  readonly replace: string;
-}
 
 const BUGS: readonly PlantedBug[] = [
   {
@@ -117,29 +101,8 @@ const BUGS: readonly PlantedBug[] = [
 t.test('planted bugs are found', async (t) => {
   const seed = seedOf(t);
   for (const bug of BUGS) {
-    const result = await runWith(bug, { seed, statesPerOp: 30, workloads: 12, recoveryEvery: 20 });
+    const options = { seed, statesPerOp: 30, workloads: 12, recoveryEvery: 20 };
+    const result = await simulateShards([bug], options);
     t.ok(result.violations.length > 0, `${bug.name}: found after ${result.distinctStates} states`);
   }
 });
-
-/** Runs the power-loss test of a copy of the compiled program that has the bug. */
-async function runWith(bug: PlantedBug, options: PowerLossOptions): Promise<PowerLossResult> {
-  const copy = mkdtempSync(join(tmpdir(), 'divan-bug-'));
-  try {
-    cpSync(join(DIST, 'engine'), join(copy, 'engine'), { recursive: true });
-    cpSync(join(DIST, 'test', 'support'), join(copy, 'test', 'support'), { recursive: true });
-    symlinkSync(join(DIST, '..', 'node_modules'), join(copy, 'node_modules'));
-    writeFileSync(join(copy, 'package.json'), '{"type":"module"}');
-    const path = join(copy, 'engine', bug.file);
-    const source = readFileSync(path, 'utf8');
-    if (source.split(bug.find).length !== 2)
-      throw new Error(`${bug.name}: its place is not there once`);
-    writeFileSync(path, source.replace(bug.find, bug.replace));
-    const module: { runPowerLoss: typeof runPowerLoss } = await import(
-      pathToFileURL(join(copy, 'test', 'support', 'power-loss.js')).href
-    );
-    return await module.runPowerLoss(options);
-  } finally {
-    rmSync(copy, { recursive: true });
-  }
-}
