@@ -2,10 +2,10 @@
 import { dirname, join } from 'node:path';
 import type { Command } from 'commander';
 import { DivanError } from '../engine/errors.js';
-import { publishFile } from '../engine/file/append-file.js';
 import { recordEnd } from '../engine/file/commit-record.js';
 import { readUpTo } from '../engine/file/file-reader.js';
 import { DATA_START } from '../engine/file/first-block.js';
+import { publishFile } from '../engine/file/publish.js';
 import type { StorageFile } from '../engine/file/storage.js';
 import { checkShard } from '../engine/shard/check.js';
 import { ReadOnlyShard } from '../engine/shard/read-only-shard.js';

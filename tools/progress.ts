@@ -11,6 +11,17 @@ export interface ProgressReport {
   readonly docsTotal: number;
   readonly bytesDone: number;
   readonly bytesTotal: number;
+  /** How much of the whole work is done, 0 to 1; by bytes, if it is not given. */
+  readonly share?: number;
+}
+
+/** Rates are those of about so long. */
+const RATE_WINDOW_MS = 2000;
+
+/** A report and when it came. */
+interface Moment {
+  readonly report: ProgressReport;
+  readonly ms: number;
 }
 
 const LINE_INTERVAL_MS = 500;
@@ -19,24 +30,36 @@ const LINE_INTERVAL_MS = 500;
 export class Progress {
   readonly #host: Host;
   readonly #json: boolean;
-  readonly #startMs: number;
+  /** The first report: work that was gone on with began with a part of it done. */
+  #first: Moment | undefined;
+  /** Reports of the present phase, as far back as rates go. */
+  #recent: Moment[] = [];
   #bar: SingleBar | undefined;
   #lastMs = Number.NEGATIVE_INFINITY;
 
   constructor(host: Host, json: boolean) {
     this.#host = host;
     this.#json = json;
-    this.#startMs = host.now();
     if (!json && process.stderr.isTTY)
       this.#bar = new SingleBar(BAR_OPTIONS, Presets.shades_classic);
   }
 
   show(report: ProgressReport): void {
-    const now = this.#host.now();
-    if (now - this.#lastMs < LINE_INTERVAL_MS && report.bytesDone < report.bytesTotal) return;
-    this.#lastMs = now;
-    if (this.#json) process.stderr.write(`${JSON.stringify(this.#describe(report, now))}\n`);
-    else this.#draw(report, now);
+    const ms = this.#host.now();
+    this.#first ??= { report, ms };
+    this.#remember({ report, ms });
+    if (ms - this.#lastMs < LINE_INTERVAL_MS && shareOf(report) < 1) return;
+    this.#lastMs = ms;
+    if (this.#json) process.stderr.write(`${JSON.stringify(this.#describe({ report, ms }))}\n`);
+    else this.#draw({ report, ms });
+  }
+
+  #remember(moment: Moment): void {
+    if (this.#recent[0]?.report.phase !== moment.report.phase) this.#recent = [];
+    const last = this.#recent.at(-1);
+    if (last !== undefined && moment.ms - last.ms < LINE_INTERVAL_MS / 2) return;
+    this.#recent.push(moment);
+    while (moment.ms - (this.#recent[1]?.ms ?? moment.ms) >= RATE_WINDOW_MS) this.#recent.shift();
   }
 
   /** Ends the bar, so that what follows stands on a line of its own. */
@@ -45,33 +68,55 @@ export class Progress {
     this.#bar = undefined;
   }
 
-  #draw(report: ProgressReport, now: number): void {
+  #draw({ report, ms }: Moment): void {
     const bar = this.#bar;
     if (bar === undefined) return;
-    const { docsPerSecond } = this.#describe(report, now);
-    const payload = { phase: report.phase, docs: report.docsDone, rate: Math.round(docsPerSecond) };
-    if (!bar.isActive) bar.start(report.bytesTotal, report.bytesDone, payload);
-    bar.setTotal(report.bytesTotal);
-    bar.update(report.bytesDone, payload);
+    const { docsPerSecond, etaSeconds } = this.#describe({ report, ms });
+    const payload = {
+      phase: report.phase.padEnd(PHASE_CHARS),
+      docs: report.docsDone,
+      rate: Math.round(docsPerSecond),
+      left: etaSeconds === null ? '?' : `${Math.ceil(etaSeconds)}s`,
+    };
+    const done = shareOf(report) * BAR_STEPS;
+    if (!bar.isActive) bar.start(BAR_STEPS, done, payload);
+    bar.update(done, payload);
   }
 
-  #describe(report: ProgressReport, now: number) {
-    const seconds = (now - this.#startMs) / 1000;
-    const share = report.bytesTotal === 0 ? 1 : report.bytesDone / report.bytesTotal;
+  #describe({ report, ms }: Moment) {
+    const { report: first, ms: firstMs } = this.#first ?? { report, ms };
+    const seconds = (ms - firstMs) / 1000;
+    const share = shareOf(report);
+    const gained = share - shareOf(first);
+    const rate = (of: (report: ProgressReport) => number) => this.#rate({ report, ms }, of);
     return {
       ...report,
       percent: Math.round(share * 1000) / 10,
       seconds: Math.round(seconds * 10) / 10,
-      docsPerSecond: seconds === 0 ? 0 : report.docsDone / seconds,
-      etaSeconds: share === 0 ? null : Math.round((seconds / share - seconds) * 10) / 10,
+      docsPerSecond: rate(({ docsDone }) => docsDone),
+      bytesPerSecond: rate(({ bytesDone }) => bytesDone),
+      etaSeconds: gained > 0 ? Math.round(((1 - share) / gained) * seconds * 10) / 10 : null,
     };
+  }
+
+  #rate({ report, ms }: Moment, of: (report: ProgressReport) => number): number {
+    const [oldest] = this.#recent;
+    if (oldest === undefined || ms === oldest.ms) return 0;
+    return Math.round(((of(report) - of(oldest.report)) / (ms - oldest.ms)) * 1000);
   }
 }
 
+function shareOf({ share, bytesDone, bytesTotal }: ProgressReport): number {
+  return share ?? (bytesTotal === 0 ? 1 : bytesDone / bytesTotal);
+}
+
+const BAR_STEPS = 1000;
+/** Of the longest name of a phase. */
+const PHASE_CHARS = 9;
+
 const BAR_OPTIONS: Options = {
-  format: '{phase} [{bar}] {percentage}% | {docs} docs, {rate} docs/s | ETA {eta_formatted}',
+  format: '{phase} [{bar}] {percentage}% | {docs} docs, {rate} docs/s | {left} left',
   stream: process.stderr,
   hideCursor: true,
   clearOnComplete: false,
-  etaBuffer: 50,
 };

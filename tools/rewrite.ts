@@ -73,8 +73,7 @@ export async function rewriteCommand(
       verify: options.verify,
       keepPartial: options.keepPartial === true,
       onBegin: async (plan, resumed) => begin(options, plan, resumed),
-      onProgress: ({ phase, docsDone, docsTotal, share }) =>
-        progress.show({ phase, docsDone, docsTotal, bytesDone: share * 1000, bytesTotal: 1000 }),
+      onProgress: (report) => progress.show(report),
     });
     progress.stop();
     report(outcome, verb, (context.host.now() - startMs) / 1000, options);

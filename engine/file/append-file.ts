@@ -29,6 +29,8 @@ import {
   runMark,
   type Witness,
 } from './first-block.js';
+import { lock } from './lock.js';
+import { publishFile } from './publish.js';
 import { type Recovered, recover } from './recovery.js';
 import { checksum, FILE_LENGTH_MAX, type FilePos, filePos, type Ref } from './ref.js';
 import type { Storage, StorageFile } from './storage.js';
@@ -59,10 +61,8 @@ export interface CommitInput {
   readonly state?: FlushedState;
 }
 
-const retired = new FinalizationRegistry<StorageFile>((file) => {
-  // What a file that nobody can use any more says when it is closed concerns nobody.
-  file.close().catch(() => undefined);
-});
+/** What a file that nobody can use any more says when it is closed concerns nobody. */
+const retired = new FinalizationRegistry((file: StorageFile) => file.close().catch(() => {}));
 
 export class AppendFile {
   readonly block: FirstBlock;
@@ -445,25 +445,5 @@ export class AppendFile {
   #fail(error: unknown): unknown {
     this.#failure ??= error;
     return error;
-  }
-}
-
-/**
- * Gives a complete and synced file its name and makes that durable. A link and not a rename, so that of two that are born at
- * once one fails with `EXISTS` and none replaces the other.
- */
-export async function publishFile(storage: Storage, from: string, to: string): Promise<void> {
-  await storage.link(from, to);
-  await storage.remove(from);
-  await storage.syncDirectory(dirname(to));
-}
-
-/** Takes the writer's lock, and makes sure that the path still names the file that is locked. */
-async function lock(storage: Storage, file: StorageFile, path: string): Promise<void> {
-  if (!file.tryLock()) {
-    throw new DivanError('LOCKED', `${path} is open for writing elsewhere`, { path });
-  }
-  if ((await file.identity()) !== (await storage.identity(path))) {
-    throw new DivanError('REPLACED', `${path} was replaced while it was being opened`, { path });
   }
 }

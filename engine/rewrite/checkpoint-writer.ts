@@ -1,6 +1,6 @@
 /** Keeps the checkpoint of a running rewrite up to date: one write at a time, each with the newest states. */
 import type { Storage } from '../file/storage.js';
-import { writeCheckpoint } from './checkpoint.js';
+import { type VerifyState, writeCheckpoint } from './checkpoint.js';
 import type { RewritePlan } from './plan.js';
 import type { TargetState } from './target.js';
 
@@ -9,6 +9,7 @@ export class CheckpointWriter {
   readonly #path: string;
   readonly #plan: RewritePlan;
   readonly #states = new Map<number, TargetState>();
+  #verifying: VerifyState | undefined;
   #dirty = false;
   #writing: Promise<void> | undefined;
   #failure: unknown;
@@ -23,8 +24,13 @@ export class CheckpointWriter {
   /** Takes newer states of some targets, and sees to it that they are written. */
   update(states: readonly TargetState[]): void {
     for (const state of states) this.#states.set(state.index, state);
-    this.#dirty = true;
-    this.#writing ??= this.#writeNewest();
+    this.#writeSoon();
+  }
+
+  /** Takes a newer state of the comparison, and sees to it that it is written. */
+  updateVerify(state: VerifyState): void {
+    this.#verifying = state;
+    this.#writeSoon();
   }
 
   /** Writes the checkpoint as it is now. Rejects with `IO` or `NO_SPACE`. */
@@ -34,6 +40,7 @@ export class CheckpointWriter {
       plan: this.#plan,
       finishing: false,
       states,
+      verifying: this.#verifying,
     });
   }
 
@@ -41,6 +48,11 @@ export class CheckpointWriter {
   async idle(): Promise<void> {
     await this.#writing;
     if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  #writeSoon(): void {
+    this.#dirty = true;
+    this.#writing ??= this.#writeNewest();
   }
 
   async #writeNewest(): Promise<void> {

@@ -8,10 +8,12 @@ import { DivanError, isDivanError } from '../errors.js';
 import { readU32, writeU32 } from '../file/bytes.js';
 import { readUpTo } from '../file/file-reader.js';
 import { type Packable, pack, type Unpacked, unpack } from '../file/pack.js';
-import { checksum } from '../file/ref.js';
+import { checksum, REF_BYTES, type Ref, readRef, writeRef } from '../file/ref.js';
 import type { Storage } from '../file/storage.js';
 import { readRoot, rootParts } from '../shard/state.js';
+import type { DigestState } from './digest.js';
 import { decodePlan, encodePlan, type RewritePlan } from './plan.js';
+import { HASH_KEY_BYTES, type SetHash } from './set-hash.js';
 import { PASSES, type TargetState } from './target.js';
 
 const MAGIC = Buffer.from('DIVANCP1');
@@ -25,6 +27,18 @@ export interface Checkpoint {
   readonly finishing: boolean;
   /** One for each target that has been begun. */
   readonly states: readonly TargetState[];
+  /** Present once all targets are complete and are being compared with the sources. */
+  readonly verifying?: VerifyState | undefined;
+}
+
+/** How far the comparison of complete targets with their sources is. */
+export interface VerifyState {
+  /** Of the hashes. */
+  readonly key: Uint8Array;
+  /** The state that each target ends with, in the order of the plan. */
+  readonly targets: readonly Ref[];
+  /** How far each source was read, undefined where it has not been begun. Targets are read anew: they may have been damaged since. */
+  readonly sources: readonly (DigestState | undefined)[];
 }
 
 /** The checkpoint at `path`, undefined if there is none. Throws `CHECKPOINT` if it is damaged. */
@@ -90,8 +104,13 @@ function temporaryCheckpointPath(path: string): string {
   return `${path}.new`;
 }
 
-function encode({ plan, finishing, states }: Checkpoint): Uint8Array {
-  const content = pack([encodePlan(plan), finishing ? 1 : 0, states.map(stateParts)]);
+function encode({ plan, finishing, states, verifying }: Checkpoint): Uint8Array {
+  const content = pack([
+    encodePlan(plan),
+    finishing ? 1 : 0,
+    states.map(stateParts),
+    verifying === undefined ? null : verifyParts(verifying),
+  ]);
   const bytes = Buffer.concat([MAGIC, Buffer.alloc(4), content]);
   writeU32(bytes, MAGIC.length, checksum(content));
   return bytes;
@@ -112,7 +131,10 @@ function decode(bytes: Buffer, path: string): Checkpoint {
     const finishing = parts.int() === 1;
     const states = parts.array().each((list) => readState(list.array()));
     if (states.some(({ index }) => index >= plan.targets.length)) throw damaged(path);
-    return { plan, finishing, states };
+    const verifying = readVerify(parts.arrayOrNull());
+    const sources = verifying?.sources.length ?? plan.sources.length;
+    if (sources !== plan.sources.length) throw damaged(path);
+    return { plan, finishing, states, verifying };
   } catch (error) {
     if (!isDivanError(error)) throw error;
     throw damaged(path, error);
@@ -126,6 +148,65 @@ function damaged(path: string, cause?: unknown): DivanError {
     { path },
     cause,
   );
+}
+
+function verifyParts({ key, targets, sources }: VerifyState): Packable {
+  return [key, targets.map(packedRef), sources.map(digestParts)];
+}
+
+function digestParts(state: DigestState | undefined): Packable {
+  if (state === undefined) return null;
+  const { pass, cursor, entriesDone, rowsDone, bodyBytesDone, sets, links } = state;
+  const hashParts = ({ sum, count }: SetHash): Packable => [...sum, count];
+  return [
+    pass,
+    cursor === undefined ? [] : [cursor],
+    entriesDone,
+    rowsDone,
+    bodyBytesDone,
+    sets.map(hashParts),
+    links.map(hashParts),
+  ];
+}
+
+function readVerify(parts: Unpacked | undefined): VerifyState | undefined {
+  if (parts === undefined) return undefined;
+  const key = parts.binary(HASH_KEY_BYTES);
+  const targets = parts.array().each((ref) => readRef(ref.binary(REF_BYTES), 0));
+  const list = parts.array();
+  const sources: (DigestState | undefined)[] = [];
+  while (list.remaining > 0) sources.push(readDigest(list.arrayOrNull()));
+  return { key, targets, sources };
+}
+
+function readDigest(parts: Unpacked | undefined): DigestState | undefined {
+  if (parts === undefined) return undefined;
+  const pass = parts.int();
+  const [cursor] = parts.array().each((bytes) => bytes.binary());
+  const entriesDone = parts.int();
+  const rowsDone = parts.int();
+  const bodyBytesDone = parts.int();
+  const readSets = () => parts.array().each((list) => readSet(list.array()));
+  return {
+    pass,
+    cursor,
+    entriesDone,
+    rowsDone,
+    bodyBytesDone,
+    sets: readSets(),
+    links: readSets(),
+  };
+}
+
+function readSet(parts: Unpacked): SetHash {
+  const sum = [parts.int(), parts.int(), parts.int(), parts.int()];
+  return { sum, count: parts.int() };
+}
+
+function packedRef(ref: Ref): Uint8Array {
+  const bytes = new Uint8Array(REF_BYTES);
+  writeRef(bytes, 0, ref);
+  return bytes;
 }
 
 function stateParts(state: TargetState): Packable {

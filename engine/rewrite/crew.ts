@@ -4,6 +4,7 @@ import { Piscina } from 'piscina';
 import { DivanError } from '../errors.js';
 import type { ShardWorld } from '../shard/shard.js';
 import { Throttle, ThrottledControl } from './control.js';
+import type { DigestState } from './digest.js';
 import type { RewriteProgress } from './pipeline.js';
 import type { TargetState } from './target.js';
 import { performTask, type Task, type TaskResult } from './task.js';
@@ -29,6 +30,7 @@ export interface TaskEvents {
   readonly onProgress: (task: number, progress: RewriteProgress) => void;
   /** Undefined if nobody wants to resume. */
   readonly onCheckpoint?: ((states: readonly TargetState[]) => void) | undefined;
+  readonly onDigest?: ((task: number, state: DigestState) => void) | undefined;
 }
 
 export class Crew {
@@ -64,7 +66,8 @@ export class Crew {
       const onProgress = (progress: RewriteProgress) => events.onProgress(index, progress);
       const control = new ThrottledControl(host, this.throttle, onProgress, events.onCheckpoint);
       control.assertGoingOn();
-      results.push(await performTask(storage, task, control));
+      const onDigest = (state: DigestState) => events.onDigest?.(index, state);
+      results.push(await performTask(storage, task, control, onDigest));
     }
     return results;
   }
@@ -92,15 +95,21 @@ export class Crew {
     pool: Piscina<WorkerInput, WorkerOutput>,
     task: Task,
     index: number,
-    { onProgress, onCheckpoint }: TaskEvents,
+    { onProgress, onCheckpoint, onDigest }: TaskEvents,
   ): Promise<WorkerOutput> {
     const { port1, port2 } = new MessageChannel();
     port1.on('message', (message: WorkerMessage) => {
       if ('progress' in message) onProgress(index, message.progress);
-      else onCheckpoint?.(message.states);
+      else if ('states' in message) onCheckpoint?.(message.states);
+      else onDigest?.(index, message.digest);
     });
     const { cells } = this.throttle;
-    const input = { task, port: port2, cells, checkpoints: onCheckpoint !== undefined };
+    const input = {
+      task,
+      port: port2,
+      cells,
+      checkpoints: onCheckpoint !== undefined || onDigest !== undefined,
+    };
     try {
       return await pool.run(input, { transferList: [port2] });
     } catch (error) {

@@ -1,20 +1,23 @@
 /**
  * The digest of a shard file: the hash of the set of all that a rewrite must keep, whatever file it stands in. Its members are
  * documents (id, hash, sizes, revision tree), rows (leaves, the bytes of bodies and attachments), local docs and purge infos;
- * seqs and file positions, which a rewrite changes, are left out.
+ * seqs and file positions, which a rewrite changes, are left out. But within a file by-id and by-seq must say the same of which id
+ * has which seq.
  */
 import assert from 'node:assert';
 import type { TreeNode } from '../btree/node.js';
+import { DivanError } from '../errors.js';
+import { ByteReader } from '../file/byte-reader.js';
 import { ByteWriter, SEQ_BYTES } from '../file/byte-writer.js';
 import type { Storage } from '../file/storage.js';
 import { encodeAttachments } from '../shard/attachment-list.js';
 import { writeRevision } from '../shard/revision.js';
-import { type Leaf, readRow } from '../shard/seq-tree.js';
+import { type Leaf, ROW_ID_AT, readRow, seqKey } from '../shard/seq-tree.js';
 import { MergedRuns } from './merged-runs.js';
 import type { RewriteControl } from './pipeline.js';
 import type { SourcePlan } from './plan.js';
 import { type RowWindow, rowWindows } from './row-windows.js';
-import { SetHasher } from './set-hash.js';
+import { EMPTY_SET, type SetHash, SetHasher } from './set-hash.js';
 import { Source } from './source.js';
 import { stemmedDocument } from './stemming.js';
 
@@ -25,30 +28,62 @@ export interface DigestTask {
   readonly key: Uint8Array;
   /** Revision trees count as if stemmed to so many revisions; infinite for as they are. */
   readonly revsLimit: number;
+  /** How far it was when it was interrupted. */
+  readonly from: DigestState | undefined;
 }
 
-export interface Digest {
-  /** Members of each kind. */
-  readonly documents: number;
-  readonly rows: number;
-  readonly localDocs: number;
-  readonly purges: number;
-  /** The hash of the set of them all. */
-  readonly sum: bigint;
+/** How far a digest is. Plain data: it travels between threads and stands in checkpoints. */
+export interface DigestState {
+  /** An index of `DIGEST_PASSES`; their number once it is complete. */
+  readonly pass: number;
+  /** The key of the last entry that this pass has read. */
+  readonly cursor: Uint8Array | undefined;
+  readonly entriesDone: number;
+  readonly rowsDone: number;
+  readonly bodyBytesDone: number;
+  /** What each pass has found. */
+  readonly sets: readonly SetHash[];
+  /** Which id has which update seq, by what by-seq says and by what by-id says. */
+  readonly links: readonly SetHash[];
 }
 
-const KINDS = { document: 1, row: 2, localDoc: 3, purge: 4 } as const;
+export const DIGEST_PASSES = ['bySeq', 'byId', 'local', 'purgeBySeq'] as const;
+type DigestPass = (typeof DIGEST_PASSES)[number];
+
+/** Members of different kinds never are the same. */
+const KINDS: Readonly<Record<DigestPass | 'link', number>> = {
+  bySeq: 1,
+  byId: 2,
+  local: 3,
+  purgeBySeq: 4,
+  link: 5,
+};
 const STEP_ENTRIES = 4096;
+const REPORT_AFTER_MS = 1000;
 
-/** Reads everything that the flushed state of a file points to. Throws `CHECKSUM`, `CORRUPT`, `REPLACED`, `IO`, `ABORTED`. */
+const NEW_STATE: DigestState = {
+  pass: 0,
+  cursor: undefined,
+  entriesDone: 0,
+  rowsDone: 0,
+  bodyBytesDone: 0,
+  sets: DIGEST_PASSES.map(() => EMPTY_SET),
+  links: [EMPTY_SET, EMPTY_SET],
+};
+
+/**
+ * Reads everything that the flushed state of a file points to. `onState` hears now and then how far it is. Throws `CHECKSUM`,
+ * `CORRUPT` (also if by-id and by-seq do not fit each other), `REPLACED`, `IO`, `ABORTED`.
+ */
 export async function digest(
   storage: Storage,
   task: DigestTask,
   control: RewriteControl,
-): Promise<Digest> {
+  onState: ((state: DigestState) => void) | undefined,
+): Promise<DigestState> {
   const source = await Source.open(storage, task.path, task.plan);
   try {
-    return await new Digester(source, task, control).run();
+    return await new Digester(source, task, control, onState).run();
   } finally {
     await source.close();
   }
@@ -58,57 +93,117 @@ class Digester {
   readonly #source: Source;
   readonly #task: DigestTask;
   readonly #control: RewriteControl;
-  readonly #hasher: SetHasher;
+  readonly #onState: ((state: DigestState) => void) | undefined;
+  readonly #sets: readonly SetHasher[];
+  /** Of by-seq, then of by-id. */
+  readonly #links: readonly [SetHasher, SetHasher];
   readonly #scratch = new ByteWriter();
-  #pass = 0;
-  #entriesDone = 0;
-  #bodyBytesDone = 0;
+  readonly #reader = new ByteReader();
+  #hasher: SetHasher;
+  #pass: number;
+  #entriesDone: number;
+  #rowsDone: number;
+  #bodyBytesDone: number;
+  #reportedAtMs: number;
 
-  constructor(source: Source, task: DigestTask, control: RewriteControl) {
+  constructor(
+    source: Source,
+    task: DigestTask,
+    control: RewriteControl,
+    onState: ((state: DigestState) => void) | undefined,
+  ) {
+    const { key, from = NEW_STATE } = task;
     this.#source = source;
     this.#task = task;
     this.#control = control;
-    this.#hasher = new SetHasher(task.key);
+    this.#onState = onState;
+    this.#sets = DIGEST_PASSES.map((_, pass) => new SetHasher(key, from.sets[pass]));
+    this.#links = [new SetHasher(key, from.links[0]), new SetHasher(key, from.links[1])];
+    this.#hasher = new SetHasher(key);
+    this.#pass = from.pass;
+    this.#entriesDone = from.entriesDone;
+    this.#rowsDone = from.rowsDone;
+    this.#bodyBytesDone = from.bodyBytesDone;
+    this.#reportedAtMs = control.host.now();
   }
 
-  async run(): Promise<Digest> {
-    const rows = await this.#counted(() => this.#rows());
-    const documents = await this.#counted(() =>
-      this.#entries('byId', (node, index) => this.#document(node, index)),
-    );
-    const localDocs = await this.#counted(() =>
-      this.#entries('local', (node, index) => this.#localDoc(node, index)),
-    );
-    const purges = await this.#counted(() =>
-      this.#entries('purgeBySeq', (node, index) => this.#purge(node, index)),
-    );
-    return { documents, rows, localDocs, purges, sum: this.#hasher.sum };
+  async run(): Promise<DigestState> {
+    let after = this.#task.from?.cursor;
+    for (; this.#pass < DIGEST_PASSES.length; this.#pass++) {
+      this.#hasher = this.#sets[this.#pass] ?? this.#hasher;
+      await this.#runPass(DIGEST_PASSES[this.#pass], after);
+      after = undefined;
+      this.#entriesDone = 0;
+    }
+    this.#compareLinks();
+    const state = this.#state(undefined);
+    this.#onState?.(state);
+    return state;
   }
 
-  /** How many members a pass adds. */
-  async #counted(pass: () => Promise<void>): Promise<number> {
-    const before = this.#hasher.count;
-    this.#entriesDone = 0;
-    await pass();
-    this.#pass++;
-    return this.#hasher.count - before;
+  #state(cursor: Uint8Array | undefined): DigestState {
+    return {
+      pass: this.#pass,
+      cursor,
+      entriesDone: this.#entriesDone,
+      rowsDone: this.#rowsDone,
+      bodyBytesDone: this.#bodyBytesDone,
+      sets: this.#sets.map(({ hash }) => hash),
+      links: this.#links.map(({ hash }) => hash),
+    };
   }
 
-  async #rows(): Promise<void> {
-    const options = { seqMaps: undefined, after: undefined, route: () => 0 };
+  #compareLinks(): void {
+    const [bySeq, byId] = this.#links.map(({ hash }) => JSON.stringify(hash));
+    if (bySeq === byId) return;
+    const { path } = this.#task;
+    throw new DivanError('CORRUPT', `by-id and by-seq of ${path} do not fit each other`, { path });
+  }
+
+  async #runPass(pass: DigestPass | undefined, after: Uint8Array | undefined): Promise<void> {
+    switch (pass) {
+      case undefined:
+        return;
+      case 'bySeq':
+        return this.#rows(after);
+      case 'byId':
+        return this.#entries(pass, after, (node, index) => this.#document(node, index));
+      case 'local':
+        return this.#entries(pass, after, (node, index) => this.#localDoc(node, index));
+      case 'purgeBySeq':
+        return this.#entries(pass, after, (node, index) => this.#purge(node, index));
+    }
+  }
+
+  async #rows(after: Uint8Array | undefined): Promise<void> {
+    const options = { seqMaps: undefined, after, route: () => 0 };
     for await (const window of rowWindows([this.#source], options)) {
       for (let row = 0; row < window.rows; row++) {
         if (window.isPlain(row)) this.#plainRow(window, row);
         else await this.#row(window, row);
+        this.#linkOfRow(window.node(row), window.index(row));
       }
-      await this.#step(window.read, window.bodyBytes);
+      this.#rowsDone += window.read;
+      await this.#step(window.read, window.bodyBytes, seqKey(window.lastSeq));
     }
+  }
+
+  /** Which id has the update seq of a row. */
+  #linkOfRow(node: TreeNode, index: number): void {
+    const keyEnd = node.keyEnd(index);
+    const reader = this.#reader.reset(node.bytes, keyEnd + ROW_ID_AT);
+    const idLength = reader.varint();
+    const [links] = this.#links;
+    links.begin(KINDS.link);
+    links.part(node.bytes, reader.at, reader.at + idLength);
+    links.part(node.bytes, node.keyStart(index), keyEnd);
+    links.end();
   }
 
   /** A row of one leaf: id, hash, flags and revision as they are packed, then the body. */
   #plainRow(window: RowWindow, row: number): void {
     const node = window.node(row);
-    this.#hasher.begin(KINDS.row);
+    this.#hasher.begin(KINDS.bySeq);
     this.#hasher.part(node.bytes, node.keyEnd(window.index(row)), window.refAt(row));
     const body = window.body(row);
     if (body !== undefined) this.#hasher.part(body, 0, body.length);
@@ -122,7 +217,7 @@ class Digester {
     out.u32(hash);
     out.u8(deleted ? 1 : 0);
     out.prefixed(id);
-    this.#hasher.begin(KINDS.row);
+    this.#hasher.begin(KINDS.bySeq);
     this.#hasher.part(out.bytes, 0, out.length);
     for (const leaf of leaves) await this.#leaf(window, row, leaf);
     this.#hasher.end();
@@ -144,11 +239,13 @@ class Digester {
   }
 
   async #entries(
-    tree: 'byId' | 'local' | 'purgeBySeq',
+    tree: Exclude<DigestPass, 'bySeq'>,
+    after: Uint8Array | undefined,
     add: (node: TreeNode, index: number) => void,
   ): Promise<void> {
-    const runs = new MergedRuns([this.#source], tree, { seqMaps: undefined, after: undefined });
+    const runs = new MergedRuns([this.#source], tree, { seqMaps: undefined, after });
     let entries = 0;
+    let last = after;
     while (runs.next() || (await runs.load())) {
       const { node, from, to } = runs;
       // After loading there is a leaf, but no run of it yet.
@@ -157,16 +254,17 @@ class Digester {
       for (let index = from; index < to; index++) add(node, index);
       entries += to - from;
       runs.from = to;
+      last = node.key(to - 1);
       if (entries < STEP_ENTRIES) continue;
-      await this.#step(entries, 0);
+      await this.#step(entries, 0, last);
       entries = 0;
     }
-    await this.#step(entries, 0);
+    await this.#step(entries, 0, last);
   }
 
   #document(node: TreeNode, index: number): void {
     const { bytes } = node;
-    this.#hasher.begin(KINDS.document);
+    this.#hasher.begin(KINDS.byId);
     this.#hasher.part(bytes, node.keyStart(index), node.keyEnd(index));
     const stemmed = stemmedDocument(
       bytes,
@@ -178,27 +276,43 @@ class Digester {
       this.#hasher.part(bytes, node.keyEnd(index) + SEQ_BYTES, node.entryEnd(index));
     } else this.#hasher.part(stemmed, SEQ_BYTES, stemmed.length);
     this.#hasher.end();
+    this.#linkOfDocument(node, index);
+  }
+
+  #linkOfDocument(node: TreeNode, index: number): void {
+    const keyEnd = node.keyEnd(index);
+    const [, links] = this.#links;
+    links.begin(KINDS.link);
+    links.part(node.bytes, node.keyStart(index), keyEnd);
+    links.part(node.bytes, keyEnd, keyEnd + SEQ_BYTES);
+    links.end();
   }
 
   #localDoc(node: TreeNode, index: number): void {
-    this.#hasher.begin(KINDS.localDoc);
+    this.#hasher.begin(KINDS.local);
     this.#hasher.part(node.bytes, node.keyStart(index), node.keyEnd(index));
     this.#hasher.part(node.bytes, node.keyEnd(index) + SEQ_BYTES, node.entryEnd(index));
     this.#hasher.end();
   }
 
   #purge(node: TreeNode, index: number): void {
-    this.#hasher.begin(KINDS.purge);
+    this.#hasher.begin(KINDS.purgeBySeq);
     this.#hasher.part(node.bytes, node.keyEnd(index), node.entryEnd(index));
     this.#hasher.end();
   }
 
-  async #step(entries: number, bodyBytes: number): Promise<void> {
+  async #step(entries: number, bodyBytes: number, cursor: Uint8Array | undefined): Promise<void> {
     this.#entriesDone += entries;
     this.#bodyBytesDone += bodyBytes;
+    const now = this.#control.host.now();
+    if (this.#onState !== undefined && now - this.#reportedAtMs >= REPORT_AFTER_MS) {
+      this.#reportedAtMs = now;
+      this.#onState(this.#state(cursor?.slice()));
+    }
     const paused = this.#control.progress({
       pass: this.#pass,
       entriesDone: this.#entriesDone,
+      rowsDone: this.#rowsDone,
       bodyBytesDone: this.#bodyBytesDone,
       bytesWritten: 0,
     });

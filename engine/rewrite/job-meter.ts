@@ -7,7 +7,9 @@ export interface JobProgress {
   /** Of the phase. */
   readonly docsDone: number;
   readonly docsTotal: number;
-  readonly bytesWritten: number;
+  /** Written to the targets, of about so many. */
+  readonly bytesDone: number;
+  readonly bytesTotal: number;
   /** How much of the whole work is done, 0 to 1. */
   readonly share: number;
 }
@@ -24,20 +26,22 @@ type Stage = keyof typeof COSTS;
 
 export class JobMeter {
   readonly #counters: Counters;
+  /** Of all targets, about. */
+  readonly #bytesTotal: number;
   readonly #verifies: boolean;
   readonly #onProgress: ((progress: JobProgress) => void) | undefined;
   #stage: Stage = 'write';
   #latest: (RewriteProgress | undefined)[] = [];
   #bytesWritten = 0;
-  /** What each task has read while verifying. */
-  readonly #read = new Map<number, { rows: number; ids: number; bodyBytes: number }>();
 
   constructor(
     counters: Counters,
+    bytesTotal: number,
     verifies: boolean,
     onProgress: ((progress: JobProgress) => void) | undefined,
   ) {
     this.#counters = counters;
+    this.#bytesTotal = bytesTotal;
     this.#verifies = verifies;
     this.#onProgress = onProgress;
   }
@@ -53,7 +57,12 @@ export class JobMeter {
     if (this.#onProgress === undefined) return;
     const all = this.#latest.flatMap((latest) => latest ?? []);
     const report = this.#stage === 'write' ? this.#writing(all) : this.#verifying(all);
-    this.#onProgress({ ...report, docsTotal: this.#docs, bytesWritten: this.#bytesWritten });
+    this.#onProgress({
+      ...report,
+      docsTotal: this.#docs,
+      bytesDone: this.#bytesWritten,
+      bytesTotal: Math.max(this.#bytesTotal, this.#bytesWritten),
+    });
   }
 
   /** Every task reads all rows, so that the work is done as far as they are on average. */
@@ -70,13 +79,11 @@ export class JobMeter {
     const { row, bodyByte, id } = COSTS.verify;
     let rows = 0;
     let cost = 0;
-    for (const [task, { pass, entriesDone, bodyBytesDone }] of all.entries()) {
-      const read = { rows: 0, ids: 0, bodyBytes: 0, ...this.#read.get(task) };
-      if (pass === 0) Object.assign(read, { rows: entriesDone, bodyBytes: bodyBytesDone });
-      if (pass === 1) read.ids = entriesDone;
-      this.#read.set(task, read);
-      rows += read.rows;
-      cost += read.rows * row + read.bodyBytes * bodyByte + read.ids * id;
+    for (const { pass, entriesDone, rowsDone = 0, bodyBytesDone } of all) {
+      // A file has as many ids as rows.
+      const ids = pass === 0 ? 0 : pass === 1 ? entriesDone : rowsDone;
+      rows += rowsDone;
+      cost += rowsDone * row + bodyBytesDone * bodyByte + ids * id;
     }
     const share = (this.#costOf('write') + cost) / this.#whole;
     return { phase: 'verify', docsDone: Math.floor(rows / 2), share };

@@ -7,6 +7,7 @@
  */
 import { dirname, join } from 'node:path';
 import { DivanError, type ErrorCode, isDivanError } from '../errors.js';
+import type { Host } from '../file/host.js';
 import type { Storage, StorageFile } from '../file/storage.js';
 import type { ShardWorld } from '../shard/shard.js';
 import type { Counters, Seqs } from '../shard/state.js';
@@ -15,6 +16,7 @@ import {
   hasCheckpoint,
   readCheckpoint,
   removeCheckpoint,
+  type VerifyState,
   writeCheckpoint,
 } from './checkpoint.js';
 import { CheckpointWriter } from './checkpoint-writer.js';
@@ -33,10 +35,11 @@ import {
   syncDirectories,
 } from './job-files.js';
 import { JobMeter, type JobProgress } from './job-meter.js';
+import type { RewriteResult } from './pipeline.js';
 import type { RewritePlan } from './plan.js';
 import type { TargetState } from './target.js';
 import { rewriteTasks } from './task.js';
-import { compareCounts, verify } from './verify.js';
+import { compareCounts, newVerifyState, verify } from './verify.js';
 
 export interface JobOptions extends CrewOptions {
   readonly signal?: AbortSignal | undefined;
@@ -101,13 +104,17 @@ export async function writeOrDiscard(
   try {
     if (plan.kind !== 'compact') await assertNoneExists(storage, files);
     for (const { path } of files.targets) await makeDirectories(storage, dirname(path), made);
-    assertFits(await estimate(storage, job), files.checkpointPath);
+    const estimated = await estimate(storage, job);
+    assertFits(estimated, files.checkpointPath);
     const states = await usableStates(storage, job);
     const writer = new CheckpointWriter(storage, files.checkpointPath, plan, states);
+    const verifies = options.verify !== false;
+    const meter = new JobMeter(job.counters, estimated.bytes, verifies, options.onProgress);
+    const verifying = states.length === plan.targets.length ? job.checkpoint?.verifying : undefined;
     // The plan is durable before the first byte of a target.
-    await writer.write();
+    if (verifying === undefined) await writer.write();
     begun = true;
-    await writeTargets(world, job, states, options, crew, writer);
+    await writeAndVerify(world.host, job, { states, verifying }, options, { crew, writer, meter });
   } catch (error) {
     if (begun && isDivanError(error) && isKept(error.code, options)) throw error;
     throw await afterRemoval(error, () => discardFiles(storage, files, made));
@@ -179,6 +186,7 @@ async function removeLeftovers(
   { checkpointPath, name, directories }: DiscardPlace,
 ): Promise<boolean> {
   let found = await hasCheckpoint(storage, checkpointPath);
+  await undoFinishing(storage, checkpointPath);
   for (const directory of directories) {
     if ((await storage.identity(directory)) === undefined) continue;
     const entries = await storage.list(directory);
@@ -192,38 +200,68 @@ async function removeLeftovers(
   return found;
 }
 
+/** A run after a crash of this discarding is not to look for targets that are gone: it begins anew. */
+async function undoFinishing(storage: Storage, checkpointPath: string): Promise<void> {
+  const checkpoint = await readCheckpoint(storage, checkpointPath).catch((error: unknown) => {
+    if (isDivanError(error, 'CHECKPOINT')) return undefined;
+    throw error;
+  });
+  if (checkpoint?.finishing !== true) return;
+  await writeCheckpoint(storage, checkpointPath, { ...checkpoint, finishing: false, states: [] });
+}
+
 /** Whether an interrupted run leaves what a later one can go on with. */
 export function isKept(code: ErrorCode, { keepPartial, checkpoints }: JobOptions): boolean {
   if (checkpoints === false) return false;
   return RESUMABLE.includes(code) || (code === 'ABORTED' && keepPartial === true);
 }
 
-/** Writes and checks the targets under their temporary names. */
-async function writeTargets(
-  world: ShardWorld,
+/** What takes part in a run. */
+interface Run {
+  readonly crew: Crew;
+  readonly writer: CheckpointWriter;
+  readonly meter: JobMeter;
+}
+
+/** Writes and checks the targets under their temporary names, from where an earlier run came to. */
+async function writeAndVerify(
+  host: Pick<Host, 'randomBytes'>,
   job: Job,
-  states: readonly TargetState[],
+  { states, verifying }: Pick<Checkpoint, 'states' | 'verifying'>,
   options: JobOptions,
-  crew: Crew,
-  writer: CheckpointWriter,
+  run: Run,
 ): Promise<void> {
-  const verifies = options.verify !== false;
+  const { crew, writer, meter } = run;
   const stop = () => crew.throttle.cancel();
   options.signal?.addEventListener('abort', stop);
   if (options.signal?.aborted === true) stop();
-  const meter = new JobMeter(job.counters, verifies, options.onProgress);
+  const resumable = options.checkpoints !== false;
   try {
-    const tasks = rewriteTasks(job.plan, job.files, states, Math.max(1, crew.workers));
-    meter.begin('write', tasks.length);
-    const outcomes = await crew.perform(tasks, {
-      onProgress: (task, progress) => meter.progress(task, progress),
-      onCheckpoint: options.checkpoints === false ? undefined : (newer) => writer.update(newer),
-    });
-    const results = outcomes.flatMap(({ rewritten }) => rewritten);
-    compareCounts(job.counters, results);
-    if (verifies) await verify(world.host, job, results, crew, meter);
+    const begun =
+      verifying ?? newVerifyState(host, job, await writeTargets(job, states, resumable, run));
+    if (options.verify === false) return;
+    const onState = resumable ? (state: VerifyState) => writer.updateVerify(state) : undefined;
+    onState?.(begun);
+    await verify(job, begun, crew, meter, onState);
   } finally {
     options.signal?.removeEventListener('abort', stop);
     await writer.idle();
   }
+}
+
+async function writeTargets(
+  job: Job,
+  states: readonly TargetState[],
+  resumable: boolean,
+  { crew, writer, meter }: Run,
+): Promise<RewriteResult[]> {
+  const tasks = rewriteTasks(job.plan, job.files, states, Math.max(1, crew.workers));
+  meter.begin('write', tasks.length);
+  const outcomes = await crew.perform(tasks, {
+    onProgress: (task, progress) => meter.progress(task, progress),
+    onCheckpoint: resumable ? (newer) => writer.update(newer) : undefined,
+  });
+  const results = outcomes.flatMap(({ rewritten }) => rewritten);
+  compareCounts(job.counters, results);
+  return results;
 }

@@ -46,7 +46,9 @@ export interface RewriteProgress {
   readonly pass: number;
   /** Entries of the tree of this pass that were read. */
   readonly entriesDone: number;
-  /** Bytes of bodies that were copied in this pass. */
+  /** Of a digest: rows that were read in its first pass. */
+  readonly rowsDone?: number;
+  /** Bytes of bodies that were read. */
   readonly bodyBytesDone: number;
   /** Bytes written to all targets of the task. */
   readonly bytesWritten: number;

@@ -16,6 +16,15 @@ const M2 = 0xab0e9789;
 const M3 = 0x38b34ae5;
 const M4 = 0xa1e38b93;
 
+/** What is known of a set. */
+export interface SetHash {
+  /** Four numbers below 2^32, least significant first. */
+  readonly sum: readonly number[];
+  readonly count: number;
+}
+
+export const EMPTY_SET: SetHash = { sum: [0, 0, 0, 0], count: 0 };
+
 /** Hashes members of a set, each given in parts, and adds them up. */
 export class SetHasher {
   readonly #key: readonly [number, number, number, number];
@@ -28,11 +37,14 @@ export class SetHasher {
   readonly #views: DataView[] = [];
   #nextView = 0;
   /** The sum, least significant first; numbers below 2^32. */
-  readonly #sum = [0, 0, 0, 0];
-  count = 0;
+  readonly #sum: number[];
+  count: number;
 
-  constructor(key: Uint8Array) {
+  /** `from`: what was added to the set before. */
+  constructor(key: Uint8Array, from: SetHash = EMPTY_SET) {
     this.#key = [readU32(key, 0), readU32(key, 4), readU32(key, 8), readU32(key, 12)];
+    this.#sum = [...from.sum];
+    this.count = from.count;
   }
 
   /** Begins a member of a kind: members of different kinds never are the same. */
@@ -113,17 +125,21 @@ export class SetHasher {
     return total > 0xffff_ffff ? 1 : 0;
   }
 
-  /** The sum as a whole number. */
-  get sum(): bigint {
-    return this.#sum.reduceRight((value, word) => (value << 32n) | BigInt(word), 0n);
+  get hash(): SetHash {
+    return { sum: [...this.#sum], count: this.count };
   }
+}
+
+/** The sum of a union of disjoint sets, in hexadecimal. */
+export function sumText(hashes: readonly SetHash[]): string {
+  const total = hashes.reduce((sum, hash) => (sum + wholeSum(hash)) % SUM_MODULUS, 0n);
+  return total.toString(16);
 }
 
 const SUM_MODULUS = 1n << 128n;
 
-/** The sum of a union of disjoint sets. */
-export function addSums(sums: readonly bigint[]): bigint {
-  return sums.reduce((total, sum) => (total + sum) % SUM_MODULUS, 0n);
+function wholeSum({ sum }: SetHash): bigint {
+  return sum.reduceRight((value, word) => (value << 32n) | BigInt(word), 0n);
 }
 
 function rotate(value: number, by: number): number {

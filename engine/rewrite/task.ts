@@ -1,6 +1,6 @@
 /** The tasks that workers perform, and dividing a rewrite into them. */
 import type { Storage } from '../file/storage.js';
-import { type Digest, type DigestTask, digest } from './digest.js';
+import { type DigestState, type DigestTask, digest } from './digest.js';
 import type { JobFiles } from './job-files.js';
 import { type RewriteControl, type RewriteResult, type RewriteTask, rewrite } from './pipeline.js';
 import type { RewritePlan } from './plan.js';
@@ -12,16 +12,17 @@ export type Task = { readonly rewrite: RewriteTask } | { readonly digest: Digest
 export interface TaskResult {
   /** Of the targets of a rewrite. */
   readonly rewritten: readonly RewriteResult[];
-  readonly digest: Digest | undefined;
+  readonly digest: DigestState | undefined;
 }
 
 export async function performTask(
   storage: Storage,
   task: Task,
   control: RewriteControl,
+  onDigest: ((state: DigestState) => void) | undefined,
 ): Promise<TaskResult> {
   if ('digest' in task) {
-    return { rewritten: [], digest: await digest(storage, task.digest, control) };
+    return { rewritten: [], digest: await digest(storage, task.digest, control, onDigest) };
   }
   return { rewritten: await rewrite(storage, task.rewrite, control), digest: undefined };
 }

@@ -2,12 +2,13 @@
 import { DivanError } from '../errors.js';
 import type { Host } from '../file/host.js';
 import type { Counters } from '../shard/state.js';
+import type { VerifyState } from './checkpoint.js';
 import type { Crew } from './crew.js';
-import type { Digest } from './digest.js';
+import type { DigestState } from './digest.js';
 import type { Job } from './job.js';
 import type { JobMeter } from './job-meter.js';
 import type { RewriteResult } from './pipeline.js';
-import { addSums, HASH_KEY_BYTES } from './set-hash.js';
+import { EMPTY_SET, HASH_KEY_BYTES, type SetHash, sumText } from './set-hash.js';
 import type { Task } from './task.js';
 
 /** The targets together must hold as much as the sources. Throws `VERIFY_FAILED`. */
@@ -19,47 +20,71 @@ export function compareCounts(expected: Counters, targets: readonly RewriteResul
   }
 }
 
+/** A comparison that begins. */
+export function newVerifyState(
+  host: Pick<Host, 'randomBytes'>,
+  { plan }: Job,
+  results: readonly RewriteResult[],
+): VerifyState {
+  const inOrder = [...results].sort((a, b) => a.index - b.index);
+  return {
+    key: host.randomBytes(HASH_KEY_BYTES),
+    targets: inOrder.map(({ state }) => state),
+    sources: plan.sources.map(() => undefined),
+  };
+}
+
 /**
- * Reads the sources and the targets under their temporary names, and compares the hashes of all that they hold. Throws
- * `VERIFY_FAILED`, and what reading throws.
+ * Reads the sources and the targets under their temporary names, and compares the hashes of all that they hold. `onState` hears
+ * how far it is. Throws `VERIFY_FAILED`, and what reading throws.
  */
 export async function verify(
-  host: Pick<Host, 'randomBytes'>,
   { plan, files, revsLimit }: Job,
-  targets: readonly RewriteResult[],
+  begun: VerifyState,
   crew: Crew,
   meter: JobMeter,
+  onState: ((state: VerifyState) => void) | undefined,
 ): Promise<void> {
-  const key = host.randomBytes(HASH_KEY_BYTES);
-  const sourceTasks = plan.sources.map(
-    (source, index): Task => ({
-      digest: { path: files.sourcePaths[index] ?? '', plan: source, key, revsLimit },
-    }),
-  );
-  const targetTasks = targets.map(({ index, state }): Task => {
+  const { key } = begun;
+  const sources = [...begun.sources];
+  const sourceTasks = plan.sources.map((source, index): Task => {
+    const path = files.sourcePaths[index] ?? '';
+    return { digest: { path, plan: source, key, revsLimit, from: sources[index] } };
+  });
+  const targetTasks = begun.targets.map((state, index): Task => {
     const fileId = plan.targets[index]?.fileId ?? new Uint8Array(0);
     const path = files.targets[index]?.temporaryPath ?? '';
-    return { digest: { path, plan: { fileId, state }, key, revsLimit } };
+    return { digest: { path, plan: { fileId, state }, key, revsLimit, from: undefined } };
   });
   const tasks = [...sourceTasks, ...targetTasks];
   meter.begin('verify', tasks.length);
   const outcomes = await crew.perform(tasks, {
     onProgress: (task, progress) => meter.progress(task, progress),
+    onDigest:
+      onState &&
+      ((task, state) => {
+        if (task >= sources.length) return;
+        sources[task] = state;
+        onState({ ...begun, sources: [...sources] });
+      }),
   });
-  const digests = outcomes.flatMap(({ digest }) => digest ?? []);
-  compare(digests.slice(0, sourceTasks.length), digests.slice(sourceTasks.length));
+  const done = outcomes.flatMap(({ digest }) => digest ?? []);
+  compare(done.slice(0, sourceTasks.length), done.slice(sourceTasks.length));
 }
 
-function compare(sources: readonly Digest[], targets: readonly Digest[]): void {
-  for (const name of ['documents', 'rows', 'localDocs', 'purges'] as const) {
-    const expected = sources.reduce((sum, digest) => sum + digest[name], 0);
-    const actual = targets.reduce((sum, digest) => sum + digest[name], 0);
-    if (actual !== expected) throw different(name, expected, actual);
+const SET_NAMES = ['rows', 'documents', 'local docs', 'purges'] as const;
+
+function compare(sources: readonly DigestState[], targets: readonly DigestState[]): void {
+  for (const [pass, name] of SET_NAMES.entries()) {
+    const setsOf = (digests: readonly DigestState[]) =>
+      digests.map(({ sets }) => sets[pass] ?? EMPTY_SET);
+    const count = (sets: readonly SetHash[]) => sets.reduce((sum, set) => sum + set.count, 0);
+    const expected = setsOf(sources);
+    const actual = setsOf(targets);
+    if (count(actual) !== count(expected)) throw different(name, count(expected), count(actual));
+    if (sumText(actual) === sumText(expected)) continue;
+    throw different(`digest of ${name}`, sumText(expected), sumText(actual));
   }
-  const expected = addSums(sources.map(({ sum }) => sum));
-  const actual = addSums(targets.map(({ sum }) => sum));
-  if (actual === expected) return;
-  throw different('digest', expected.toString(16), actual.toString(16));
 }
 
 function different(what: string, expected: string | number, actual: string | number): DivanError {

@@ -9,6 +9,7 @@ import { type ErrorCode, type ErrorFacts, isDivanError } from '../errors.js';
 import { nodeHost } from '../file/node-host.js';
 import { nodeStorage } from '../file/node-storage.js';
 import { Throttle, ThrottledControl } from './control.js';
+import type { DigestState } from './digest.js';
 import type { RewriteProgress } from './pipeline.js';
 import type { TargetState } from './target.js';
 import { performTask, type Task, type TaskResult } from './task.js';
@@ -25,7 +26,8 @@ export interface WorkerInput {
 /** What a worker says while it works. */
 export type WorkerMessage =
   | { readonly progress: RewriteProgress }
-  | { readonly states: readonly TargetState[] };
+  | { readonly states: readonly TargetState[] }
+  | { readonly digest: DigestState };
 
 export type WorkerOutput =
   | { readonly ok: true; readonly result: TaskResult }
@@ -51,9 +53,10 @@ export default async function run(input: WorkerInput): Promise<WorkerOutput> {
   const onCheckpoint = checkpoints
     ? (states: readonly TargetState[]) => send({ states })
     : undefined;
+  const onDigest = checkpoints ? (digest: DigestState) => send({ digest }) : undefined;
   const control = new ThrottledControl(nodeHost, new Throttle(cells), onProgress, onCheckpoint);
   try {
-    return { ok: true, result: await performTask(nodeStorage, task, control) };
+    return { ok: true, result: await performTask(nodeStorage, task, control, onDigest) };
   } catch (error) {
     if (!isDivanError(error)) throw error;
     return { ok: false, code: error.code, message: error.message, facts: error.facts };

@@ -49,7 +49,10 @@ export interface FlushInput {
   readonly replayFrom: FilePos;
 }
 
-/** Returns the new roots, durable, with the counters that go with them. Rejects with `IO`, `NO_SPACE`, `CHECKSUM`, `CORRUPT`; the trees are then as before. */
+/**
+ * Returns the new roots, durable, with the counters that go with them.
+ * Rejects with `IO`, `NO_SPACE`, `CHECKSUM`, `CORRUPT`; the trees are then as before.
+ */
 export async function flush(
   input: FlushInput,
 ): Promise<{ readonly roots: Roots; readonly counters: Counters }> {

@@ -31,6 +31,9 @@ export interface Row {
   readonly leaves: readonly Leaf[];
 }
 
+/** Where the length and the bytes of the id stand in a row. */
+export const ROW_ID_AT = DOCUMENT_FLAGS_AT + 1;
+
 export const seqShape: TreeShape = {
   name: 'by-seq',
   measures: 1,
@@ -108,7 +111,7 @@ export class PlainRowReader {
   /** True if the row that starts at `at` is of one leaf without attachments; `refAt` is then set. Throws `CORRUPT`. */
   read(bytes: Uint8Array, at: number): boolean {
     const reader = this.#reader.reset(bytes, at);
-    reader.skip(DOCUMENT_FLAGS_AT + 1);
+    reader.skip(ROW_ID_AT);
     reader.skip(reader.varint());
     if (reader.varint() !== 1 || (reader.u8() & LEAF_ATTACHMENTS) !== 0) return false;
     skipRevision(reader);

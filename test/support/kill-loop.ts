@@ -78,9 +78,9 @@ async function live(command: readonly string[], lifeMs: number): Promise<Life> {
 }
 
 function parseLine(text: string): Line | undefined {
-  const { phase, bytesDone }: { phase?: unknown; bytesDone?: unknown } = JSON.parse(text);
-  if (typeof phase !== 'string' || typeof bytesDone !== 'number') return undefined;
-  return { atMs: performance.now(), phase, share: bytesDone };
+  const { phase, share }: { phase?: unknown; share?: unknown } = JSON.parse(text);
+  if (typeof phase !== 'string' || typeof share !== 'number') return undefined;
+  return { atMs: performance.now(), phase, share };
 }
 
 /** What each life had reached when it was killed, at the usual speed since its last line, less where the next one began. */
