@@ -69,8 +69,7 @@ export class TreeLevels {
     const run = new NodeRun(
       this.#sink,
       this.#shape,
-      this.#nodeBytes,
-      level,
+      { nodeBytes: this.#nodeBytes, level, nodesHeld: 1 },
       (separator, ref, totals) => this.#made(index, separator, ref, totals),
     );
     const made: Level = { run, made: 0, last: undefined };

@@ -114,8 +114,7 @@ class Batch {
     const children = new NodeRun(
       this.#sink,
       this.#shape,
-      this.#nodeBytes,
-      level,
+      { nodeBytes: this.#nodeBytes, level, nodesHeld: 2 },
       (separator, ref, totals) => run.addChild(separator, ref, totals),
     );
     for (let index = 0; index < node.count; index++) {

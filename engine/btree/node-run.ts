@@ -1,7 +1,7 @@
 /**
  * A run of entries of one level on their way into nodes: what modifying and bulk building share.
  *
- * Entries are added in key order. Once they fill more than two nodes, full ones are cut off; `cut` cuts the rest. So a run
+ * Entries are added in key order. Once they fill more than one node or two, full ones are cut off; `cut` cuts the rest. So a run
  * holds little, and what a long run becomes does not depend on when its entries came.
  */
 import assert from 'node:assert';
@@ -26,24 +26,44 @@ export interface RunEdge {
   readonly entries: Uint8Array;
 }
 
+export interface RunOptions {
+  readonly nodeBytes: number;
+  /** Of the nodes. */
+  readonly level: number;
+  /** Two nodes are held back so that they can be made even at the end; at the right edge of a tree one is enough. */
+  readonly nodesHeld: 1 | 2;
+}
+
+/** Where nodes are laid out before the sink takes its copy. */
+let scratch = new Uint8Array(2 * NODE_BYTES_DEFAULT);
+
 export class NodeRun {
   readonly level: number;
   readonly #sink: NodeSink;
   readonly #shape: TreeShape;
   readonly #nodeBytes: number;
   readonly #take: NodeTaker;
+  /** Full nodes are cut off once the entries fill more than so many. */
+  readonly #nodesHeld: number;
   readonly #entries = new ByteWriter();
-  #starts: number[] = [];
+  /** Where each entry starts. */
+  #starts = new Uint32Array(64);
+  #count = 0;
   /** The lowest key that the first node of the run may hold. */
   #lower: Uint8Array = EMPTY_KEY;
-  #out = Buffer.allocUnsafeSlow(0);
   readonly #childValue = new ByteWriter();
   readonly #varint = new VarintReader();
   readonly #totals: Float64Array;
   #keyLength = 0;
 
-  constructor(sink: NodeSink, shape: TreeShape, nodeBytes: number, level: number, take: NodeTaker) {
+  constructor(
+    sink: NodeSink,
+    shape: TreeShape,
+    { nodeBytes, level, nodesHeld }: RunOptions,
+    take: NodeTaker,
+  ) {
     this.level = level;
+    this.#nodesHeld = nodesHeld;
     this.#sink = sink;
     this.#shape = shape;
     this.#nodeBytes = nodeBytes;
@@ -52,7 +72,7 @@ export class NodeRun {
   }
 
   get empty(): boolean {
-    return this.#starts.length === 0;
+    return this.#count === 0;
   }
 
   /** True if what is left would make a node so small that it should be joined with the entries that follow. */
@@ -74,7 +94,7 @@ export class NodeRun {
     writeVarint(bytes, at, key.length);
     bytes.set(key, at + keyLengthBytes);
     bytes.set(value, at + keyLengthBytes + key.length);
-    this.#starts.push(at);
+    this.#addStart(at);
     this.#cutFull();
   }
 
@@ -85,7 +105,7 @@ export class NodeRun {
   beginEntry(bytes: Uint8Array, start: number, end: number): number {
     const at = this.#entries.skip(end - start);
     this.#entries.bytes.set(bytes.subarray(start, end), at);
-    this.#starts.push(at);
+    this.#addStart(at);
     return at;
   }
 
@@ -114,27 +134,28 @@ export class NodeRun {
     const end = node.entryStart(to);
     const shift = this.#entries.skip(end - start) - start;
     this.#entries.bytes.set(node.bytes.subarray(start, end), start + shift);
-    for (let index = from; index < to; index++) this.#starts.push(node.entryStart(index) + shift);
+    for (let index = from; index < to; index++) this.#addStart(node.entryStart(index) + shift);
     this.#cutFull();
   }
 
   /** Makes nodes of everything. At the right edge of a tree all but the last are full, elsewhere the last two are even. */
   cut(rightEdge: boolean): void {
-    while (this.#size() > this.#nodeBytes && this.#starts.length > this.#countMin) {
+    while (this.#size() > this.#nodeBytes && this.#count > this.#countMin) {
       this.#cutAt(rightEdge ? this.#nodeBytes : this.#size() / 2);
     }
-    if (!this.empty) this.#emit(this.#starts.length);
+    if (!this.empty) this.#emit(this.#count);
   }
 
   /** What the run holds now: a run resumed from it becomes the same nodes. */
   edge(): RunEdge {
-    return { lower: this.#lower, starts: [...this.#starts], entries: this.#entries.copy() };
+    const starts = [...this.#starts.subarray(0, this.#count)];
+    return { lower: this.#lower, starts, entries: this.#entries.copy() };
   }
 
   /** Goes on from an edge. REQUIRES: the run is new. */
   resume(edge: RunEdge): void {
     this.#lower = edge.lower;
-    this.#starts = [...edge.starts];
+    for (const start of edge.starts) this.#addStart(start);
     this.#entries.append(edge.entries);
   }
 
@@ -144,13 +165,13 @@ export class NodeRun {
   }
 
   #size(): number {
-    return nodeBytes(this.#starts.length, this.#entries.length);
+    return nodeBytes(this.#count, this.#entries.length);
   }
 
   #cutFull(): void {
     while (
-      this.#starts.length > this.#countMin &&
-      (this.#size() > 2 * this.#nodeBytes || this.#starts.length > NODE_ENTRIES_MAX)
+      this.#count > this.#countMin &&
+      (this.#size() > this.#nodesHeld * this.#nodeBytes || this.#count > NODE_ENTRIES_MAX)
     ) {
       this.#cutAt(this.#nodeBytes);
     }
@@ -160,7 +181,7 @@ export class NodeRun {
   #cutAt(bytes: number): void {
     let count = this.#countMin;
     while (
-      count < this.#starts.length - 1 &&
+      count < this.#count - 1 &&
       count < NODE_ENTRIES_MAX &&
       nodeBytes(count + 1, this.#starts[count + 1] ?? 0) <= bytes
     ) {
@@ -171,14 +192,14 @@ export class NodeRun {
 
   /** Makes a node of the first `count` entries and moves the others to the front. */
   #emit(count: number): void {
-    const end = this.#starts[count] ?? this.#entries.length;
+    const end = count < this.#count ? (this.#starts[count] ?? 0) : this.#entries.length;
     const length = nodeBytes(count, end);
-    if (this.#out.length < length) this.#out = Buffer.allocUnsafeSlow(length * 2);
-    encodeNode(this.#out, this.level, this.#entries.bytes, this.#starts, 0, count, end);
+    if (scratch.length < length) scratch = new Uint8Array(length * 2);
+    encodeNode(scratch, this.level, this.#entries.bytes, this.#starts, 0, count, end);
     this.#measure(count, end);
-    const ref = this.#sink.append(this.#out.subarray(0, length));
+    const ref = this.#sink.append(scratch.subarray(0, length));
     const lower = this.#lower;
-    if (count < this.#starts.length) this.#lower = this.#separatorAt(count);
+    if (count < this.#count) this.#lower = this.#separatorAt(count);
     this.#dropFront(count, end);
     this.#take(lower, ref, this.#totals);
   }
@@ -235,6 +256,18 @@ export class NodeRun {
     const entries = this.#entries;
     entries.bytes.copyWithin(0, end, entries.length);
     entries.length -= end;
-    this.#starts = this.#starts.slice(count).map((start) => start - end);
+    this.#count -= count;
+    for (let index = 0; index < this.#count; index++) {
+      this.#starts[index] = (this.#starts[index + count] ?? 0) - end;
+    }
+  }
+
+  #addStart(at: number): void {
+    if (this.#count === this.#starts.length) {
+      const larger = new Uint32Array(this.#count * 2);
+      larger.set(this.#starts);
+      this.#starts = larger;
+    }
+    this.#starts[this.#count++] = at;
   }
 }

@@ -160,7 +160,7 @@ export function encodeNode(
   out: Uint8Array,
   level: number,
   entries: Uint8Array,
-  starts: readonly number[],
+  starts: Uint32Array,
   from: number,
   to: number,
   entriesEnd: number,

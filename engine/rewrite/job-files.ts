@@ -42,18 +42,22 @@ export async function assertNoneExists(storage: Storage, { targets }: JobFiles):
   }
 }
 
-/** Makes a directory and those above it, each made durable in its parent; `made` gathers what was new. */
+/** Makes the directories of targets and those above them, durable in their parents; `made` gathers what was new. */
 export async function makeDirectories(
   storage: Storage,
-  path: string,
+  { targets }: JobFiles,
   made: string[],
 ): Promise<void> {
+  for (const { path } of targets) await makeDirectory(storage, dirname(path), made);
+  const parents = new Set(made.map((directory) => dirname(directory)));
+  for (const parent of parents) await storage.syncDirectory(parent);
+}
+
+async function makeDirectory(storage: Storage, path: string, made: string[]): Promise<void> {
   if ((await storage.identity(path)) !== undefined) return;
   const parent = dirname(path);
-  if (parent !== path) await makeDirectories(storage, parent, made);
-  if (!(await storage.makeDirectory(path))) return;
-  made.push(path);
-  await storage.syncDirectory(parent);
+  if (parent !== path) await makeDirectory(storage, parent, made);
+  if (await storage.makeDirectory(path)) made.push(path);
 }
 
 /**

@@ -5,7 +5,7 @@
  * "finishing" -> names -> checkpoint removed. Until the names nothing is visible; from "finishing" on a resumption only goes
  * forward. Every stage can be done again.
  */
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { DivanError, type ErrorCode, isDivanError } from '../errors.js';
 import type { Host } from '../file/host.js';
 import type { Storage, StorageFile } from '../file/storage.js';
@@ -69,7 +69,7 @@ export interface Job {
 const RESUMABLE: readonly ErrorCode[] = ['NO_SPACE', 'IO'];
 
 /**
- * Runs a rewrite. Throws `ABORTED`, `EXISTS`, `OUT_OF_RANGE`, `VERIFY_FAILED`, `WORKER`, and what reading and writing throw. Nothing is
+ * Runs a rewrite, and returns what its targets hold where it wrote them itself. Throws `ABORTED`, `EXISTS`, `OUT_OF_RANGE`, `VERIFY_FAILED`, `WORKER`, and what reading and writing throw. Nothing is
  * left behind then, but after `NO_SPACE` and `IO`, and if it is asked for, what a resumption needs.
  */
 export async function runJob(
@@ -77,17 +77,19 @@ export async function runJob(
   job: Job,
   options: JobOptions,
   crew: Crew,
-): Promise<void> {
+): Promise<readonly RewriteResult[]> {
   const { storage } = world;
   const { plan, files } = job;
+  let results: readonly RewriteResult[] = [];
   await options.onBegin?.(plan, job.checkpoint !== undefined);
   if (job.checkpoint?.finishing !== true) {
-    await writeOrDiscard(world, job, options, crew);
+    results = await writeOrDiscard(world, job, options, crew);
     // A resumption from here on writes no target again: it must find each of them under one of its names.
     await syncDirectories(storage, files.targets);
     await writeCheckpoint(storage, files.checkpointPath, { plan, finishing: true, states: [] });
   }
   await giveNames(storage, plan, files);
+  return results;
 }
 
 /** The part of `runJob` before "finishing": targets that are complete, durable and checked, under their temporary names. */
@@ -96,14 +98,14 @@ export async function writeOrDiscard(
   job: Job,
   options: JobOptions,
   crew: Crew,
-): Promise<void> {
+): Promise<readonly RewriteResult[]> {
   const { storage } = world;
   const { files, plan } = job;
   const made: string[] = [];
   let begun = job.checkpoint !== undefined;
   try {
     if (plan.kind !== 'compact') await assertNoneExists(storage, files);
-    for (const { path } of files.targets) await makeDirectories(storage, dirname(path), made);
+    await makeDirectories(storage, files, made);
     const estimated = await estimate(storage, job);
     assertFits(estimated, files.checkpointPath);
     const states = await usableStates(storage, job);
@@ -114,7 +116,8 @@ export async function writeOrDiscard(
     // The plan is durable before the first byte of a target.
     if (verifying === undefined) await writer.write();
     begun = true;
-    await writeAndVerify(world.host, job, { states, verifying }, options, { crew, writer, meter });
+    const run = { crew, writer, meter };
+    return await writeAndVerify(world.host, job, { states, verifying }, options, run);
   } catch (error) {
     if (begun && isDivanError(error) && isKept(error.code, options)) throw error;
     throw await afterRemoval(error, () => discardFiles(storage, files, made));
@@ -230,19 +233,20 @@ async function writeAndVerify(
   { states, verifying }: Pick<Checkpoint, 'states' | 'verifying'>,
   options: JobOptions,
   run: Run,
-): Promise<void> {
+): Promise<readonly RewriteResult[]> {
   const { crew, writer, meter } = run;
   const stop = () => crew.throttle.cancel();
   options.signal?.addEventListener('abort', stop);
   if (options.signal?.aborted === true) stop();
   const resumable = options.checkpoints !== false;
   try {
-    const begun =
-      verifying ?? newVerifyState(host, job, await writeTargets(job, states, resumable, run));
-    if (options.verify === false) return;
+    const results = verifying === undefined ? await writeTargets(job, states, resumable, run) : [];
+    if (options.verify === false) return results;
+    const begun = verifying ?? newVerifyState(host, job, results);
     const onState = resumable ? (state: VerifyState) => writer.updateVerify(state) : undefined;
     onState?.(begun);
     await verify(job, begun, crew, meter, onState);
+    return results;
   } finally {
     options.signal?.removeEventListener('abort', stop);
     await writer.idle();

@@ -108,14 +108,19 @@ async function perform(
     counters: source.snapshot().counters,
   }));
   const job = await prepare(world, wanted);
-  await runJob(world, job, options, crew);
+  const results = await runJob(world, job, options, crew);
   const targets: RewriteOutcome['targets'][number][] = [];
   for (const [index, { range }] of job.plan.targets.entries()) {
     const path = job.files.targets[index]?.path ?? '';
-    await using target = await ReadOnlyShard.open(world, path);
-    targets.push({ path, range, counters: target.snapshot.counters });
+    const written = results.find((result) => result.index === index);
+    targets.push({ path, range, counters: written?.counters ?? (await readCounters(world, path)) });
   }
   return { sources, targets, resumed: job.checkpoint !== undefined, plan: job.plan };
+}
+
+async function readCounters(world: ShardWorld, path: string): Promise<Counters> {
+  await using shard = await ReadOnlyShard.open(world, path);
+  return shard.snapshot.counters;
 }
 
 /** What a run would do, without doing it. */

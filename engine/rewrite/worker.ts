@@ -7,7 +7,7 @@
 import type { MessagePort } from 'node:worker_threads';
 import { type ErrorCode, type ErrorFacts, isDivanError } from '../errors.js';
 import { nodeHost } from '../file/node-host.js';
-import { nodeStorage } from '../file/node-storage.js';
+import { blockingStorage } from '../file/node-storage.js';
 import { Throttle, ThrottledControl } from './control.js';
 import type { DigestState } from './digest.js';
 import type { RewriteProgress } from './pipeline.js';
@@ -56,7 +56,7 @@ export default async function run(input: WorkerInput): Promise<WorkerOutput> {
   const onDigest = checkpoints ? (digest: DigestState) => send({ digest }) : undefined;
   const control = new ThrottledControl(nodeHost, new Throttle(cells), onProgress, onCheckpoint);
   try {
-    return { ok: true, result: await performTask(nodeStorage, task, control, onDigest) };
+    return { ok: true, result: await performTask(blockingStorage, task, control, onDigest) };
   } catch (error) {
     if (!isDivanError(error)) throw error;
     return { ok: false, code: error.code, message: error.message, facts: error.facts };
