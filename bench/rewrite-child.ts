@@ -6,7 +6,6 @@ import { isDivanError } from '../engine/errors.js';
 import { nodeHost } from '../engine/file/node-host.js';
 import { nodeStorage } from '../engine/file/node-storage.js';
 import { compact } from '../engine/rewrite/compact.js';
-import { Throttle } from '../engine/rewrite/control.js';
 import type { JobOptions } from '../engine/rewrite/job.js';
 import { merge } from '../engine/rewrite/merge.js';
 import type { RewriteOutcome } from '../engine/rewrite/prepare.js';
@@ -56,7 +55,7 @@ async function outcomeOf(running: Promise<RewriteOutcome>): Promise<RewriteOutco
 
 async function measured(command: string, input: ChildInput): Promise<ChildOutput> {
   const { workers, verify, checkpoints, stopAt = Number.POSITIVE_INFINITY } = input;
-  const throttle = new Throttle();
+  const abort = new AbortController();
   const meter = new UsageMeter();
   const start = performance.now();
   let verifyStart = 0;
@@ -64,10 +63,10 @@ async function measured(command: string, input: ChildInput): Promise<ChildOutput
     workers,
     verify,
     checkpoints,
-    throttle,
+    signal: abort.signal,
     keepPartial: true,
     onProgress: ({ phase, share }) => {
-      if (share >= stopAt) throttle.cancel();
+      if (share >= stopAt) abort.abort();
       if (phase === 'verify' && verifyStart === 0) verifyStart = performance.now();
     },
   });

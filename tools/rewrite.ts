@@ -31,7 +31,10 @@ export function addRewriteOptions(command: Command): Command {
     .option('--workers <n>', `worker threads (${defaultWorkers()} on this machine)`)
     .option('--rate <rate>', 'write at most so much a second, such as 50MB/s')
     .option('--plan <file>', 'use the plan in this file, or write it there if there is none')
-    .option('--dry-run', 'say what would be made, how large and in what time; make nothing')
+    .option(
+      '--dry-run',
+      'say what would be made, how large and in what time; make nothing (changes of the source are flushed)',
+    )
     .option('--no-verify', 'do not compare the result with the source before it gets its name')
     .option('--resume', 'go on with an interrupted run, and with nothing else')
     .option('--discard', 'remove what an interrupted run left, and do nothing else')
@@ -55,13 +58,13 @@ export async function rewriteCommand(
   options: RewriteCommandOptions,
   { verb, run, preview }: RewriteWork,
 ): Promise<boolean> {
+  const workers = workersOf(options.workers);
+  const throttle = new Throttle();
+  throttle.setRate(rateOf(options.rate), workers);
   if (options.dryRun === true) {
     reportPreview(await preview({ plan: readPlan(options.plan), verify: options.verify }), context);
     return true;
   }
-  const workers = workersOf(options.workers);
-  const throttle = new Throttle();
-  throttle.setRate(rateOf(options.rate), workers);
   const progress = new Progress(context.host, context.json);
   const startMs = context.host.now();
   try {
@@ -136,9 +139,21 @@ function rateOf(text: string | undefined): number | undefined {
 }
 
 function readPlan(path: string | undefined): RewritePlan | undefined {
-  return path !== undefined && existsSync(path)
-    ? decodePlan(readFileSync(path, 'utf8'))
-    : undefined;
+  if (path === undefined || !existsSync(path)) return undefined;
+  return decodePlan(withPlanFile(path, 'read', () => readFileSync(path, 'utf8')));
+}
+
+function writePlan(path: string, plan: RewritePlan): void {
+  withPlanFile(path, 'write', () => writeFileSync(path, encodePlan(plan)));
+}
+
+function withPlanFile<T>(path: string, what: string, use: () => T): T {
+  try {
+    return use();
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new DivanError('IO', `can not ${what} the plan ${path}: ${reason}`, { path }, error);
+  }
 }
 
 function begin(options: RewriteCommandOptions, plan: RewritePlan, resumed: boolean): void {
@@ -146,7 +161,7 @@ function begin(options: RewriteCommandOptions, plan: RewritePlan, resumed: boole
     throw new DivanError('CHECKPOINT', 'there is no interrupted run to resume; leave out --resume');
   }
   if (options.plan !== undefined && !existsSync(options.plan)) {
-    writeFileSync(options.plan, encodePlan(plan));
+    writePlan(options.plan, plan);
   }
   if (options.json === true) {
     process.stderr.write(`${JSON.stringify({ resumed, verify: options.verify })}\n`);

@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { DivanError } from '../engine/errors.js';
 import { discardJob } from '../engine/rewrite/job.js';
 import { previewSplit, split, splitCheckpointPath } from '../engine/rewrite/split.js';
-import { isRangeName, parseRange } from '../engine/shard/hash.js';
+import { isRangeName, PARTS_MAX, parseRange } from '../engine/shard/hash.js';
 import { type CommandContext, runCommand } from './command.js';
 import {
   addRewriteOptions,
@@ -47,6 +47,9 @@ async function splitCommand(
     throw new DivanError('INVALID_RANGE', 'give either --parts or --range');
   }
   if (options.discard === true) return discard(context, path, out);
+  if (parts !== undefined && !/^\d+$/.test(parts)) {
+    throw new DivanError('INVALID_RANGE', `--parts takes a number from 2 to ${PARTS_MAX}`);
+  }
   const into =
     range === undefined ? { parts: Number(parts ?? 2) } : { ranges: range.map(parseRange) };
   return rewriteCommand(context, options, {

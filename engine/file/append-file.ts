@@ -97,15 +97,16 @@ export class AppendFile {
 
   /**
    * Begins a new file under a temporary name, without any commit yet. Its first commit must carry a state; then
-   * `publish` gives it its name. With `locked` it is locked from its birth, as a file opened for writing is.
+   * `publish` gives it its name. With `locked` it is locked from its birth; `like` is as for `Storage.open`.
    */
   static async begin(
     storage: Storage,
     path: string,
     block: FirstBlock,
     locked: boolean,
+    like?: string,
   ): Promise<AppendFile> {
-    const file = await storage.open(path, 'create');
+    const file = await storage.open(path, 'create', like);
     const appendFile = new AppendFile(storage, file, block, NO_WITNESS);
     try {
       if (locked) await lock(storage, file, path);
@@ -119,8 +120,7 @@ export class AppendFile {
 
   /**
    * Goes on with a file that `begin` began and that may be cut off behind `length`, where whatever follows was not vouched for.
-   * Throws `CORRUPT` or `NOT_A_SHARD` if it is not that
-   * file or is shorter, and `NOT_FOUND`.
+   * Throws `CORRUPT` or `NOT_A_SHARD` if it is not that file or is shorter, and `NOT_FOUND`.
    */
   static async resume(
     storage: Storage,
@@ -244,7 +244,7 @@ export class AppendFile {
         done += await this.#file.write(bytes.subarray(done), pos + done);
       }
     } catch (error) {
-      throw this.#fail(error);
+      throw this.fail(error);
     }
   }
 
@@ -254,7 +254,7 @@ export class AppendFile {
     try {
       await this.#file.sync();
     } catch (error) {
-      throw this.#fail(error);
+      throw this.fail(error);
     }
   }
 
@@ -321,7 +321,7 @@ export class AppendFile {
     try {
       await this.#storage.syncDirectory(dirname(this.#path));
     } catch (error) {
-      throw this.#fail(error);
+      throw this.fail(error);
     }
   }
 
@@ -433,7 +433,7 @@ export class AppendFile {
     try {
       await this.#file.truncate(end);
     } catch (error) {
-      throw this.#fail(error);
+      throw this.fail(error);
     }
     await this.sync();
     this.#newest = newest;
@@ -442,7 +442,8 @@ export class AppendFile {
     await this.#writeMarker('open');
   }
 
-  #fail(error: unknown): unknown {
+  /** Fails the file. Returns the error. */
+  fail(error: unknown): unknown {
     this.#failure ??= error;
     return error;
   }

@@ -9,6 +9,8 @@ import { createRequire } from 'node:module';
 import { DivanError, type ErrorCode, isDivanError } from '../errors.js';
 import type { OpenMode, Storage, StorageFile } from './storage.js';
 
+const PERMISSION_BITS = 0o777;
+
 const FLAGS: Readonly<Record<OpenMode, string>> = { read: 'r', write: 'r+', create: 'wx+' };
 
 const CODES: ReadonlyMap<string, ErrorCode> = new Map<string, ErrorCode>([
@@ -121,6 +123,20 @@ class NodeFile implements StorageFile {
     return identityOf(await this.#stat());
   }
 
+  /** Takes permissions and owner from another file. Who may not give files away keeps it. */
+  async resemble({ mode, uid, gid }: fs.Stats): Promise<void> {
+    const own = await this.#stat();
+    if (own.uid !== uid || own.gid !== gid) {
+      const give = (done: Answer<void>) => fs.fchown(this.#fd, uid, gid, done);
+      await this.#call('give away', give).catch((error: unknown) => {
+        if (!isDivanError(error) || error.facts['errno'] !== 'EPERM') throw error;
+      });
+    }
+    await this.#call('set the permissions of', (done: Answer<void>) =>
+      fs.fchmod(this.#fd, mode & PERMISSION_BITS, done),
+    );
+  }
+
   tryLock(): boolean {
     this.#assertOpen();
     try {
@@ -193,13 +209,33 @@ function loadFsExt(): { flockSync(fd: number, flags: 'exnb'): void } {
   }
 }
 
-async function openFile(path: string, mode: OpenMode, blocks: boolean): Promise<StorageFile> {
-  const open = (done: Answer<number>) => fs.open(path, FLAGS[mode], 0o644, done);
-  return new NodeFile(path, await run('open', path, open), blocks);
+async function openFile(
+  path: string,
+  mode: OpenMode,
+  like: string | undefined,
+  blocks: boolean,
+): Promise<StorageFile> {
+  // What is put beside the file or in its place must not end beside a link to it or in the place of that.
+  const place = mode === 'write' ? await withoutLink(path) : path;
+  const open = (done: Answer<number>) => fs.open(place, FLAGS[mode], 0o644, done);
+  const file = new NodeFile(place, await run('open', place, open), blocks);
+  try {
+    if (like !== undefined) await file.resemble(await stat(like));
+    return file;
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+async function withoutLink(path: string): Promise<string> {
+  const examine = (done: Answer<fs.Stats>) => fs.lstat(path, done);
+  if (!(await run('examine', path, examine)).isSymbolicLink()) return path;
+  return run('follow the link', path, (done: Answer<string>) => fs.realpath(path, done));
 }
 
 export const nodeStorage: Storage = {
-  open: (path, mode) => openFile(path, mode, false),
+  open: (path, mode, like) => openFile(path, mode, like, false),
   async identity(path) {
     try {
       return identityOf(await stat(path));
@@ -255,7 +291,7 @@ export const nodeStorage: Storage = {
  */
 export const blockingStorage: Storage = {
   ...nodeStorage,
-  open: (path, mode) => openFile(path, mode, true),
+  open: (path, mode, like) => openFile(path, mode, like, true),
 };
 
 function stat(path: string): Promise<fs.Stats> {

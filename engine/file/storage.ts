@@ -32,7 +32,11 @@ export type OpenMode = 'read' | 'write' | 'create';
 
 /** A file system. Paths are those of the operating system. */
 export interface Storage {
-  open(path: string, mode: OpenMode): Promise<StorageFile>;
+  /**
+   * Opens a file. A link is followed: the path of the opened file is then that of the file itself. With `like` a new file gets the
+   * permissions and, where that is allowed, the owner of the file of that name.
+   */
+  open(path: string, mode: OpenMode, like?: string): Promise<StorageFile>;
   /** As `StorageFile.identity`; undefined when nothing has that name. */
   identity(path: string): Promise<string | undefined>;
   /** Replaces `to` if it is there, in one step. */

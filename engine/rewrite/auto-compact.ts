@@ -9,9 +9,9 @@ export interface AutoCompactOptions extends JobOptions {
   readonly deadShareMax: number;
   /** Smaller files are left alone. */
   readonly fileBytesMin: number;
-  /** Called after each compaction. */
+  /** Called after each compaction. Must not throw. */
   readonly onCompacted?: ((compaction: LiveCompaction) => void) | undefined;
-  /** Called when one failed; the next is tried when the file has grown. */
+  /** Called when one failed; the next is tried when the file has grown. Must not throw. */
   readonly onError: (error: unknown) => void;
 }
 

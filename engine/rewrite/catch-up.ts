@@ -43,16 +43,16 @@ export class CatchUp {
   }
 
   /**
-   * Brings the copy up to what is durable in the source now. Calls `pause` between batches, which may throw to stop. Throws what
+   * Brings the copy up to what is durable in the source now. Calls `goOn` now and then, which throws to stop. Throws what
    * reading and writing throw; the copy is then of no use.
    */
-  async round(pause: () => Promise<void> | undefined): Promise<void> {
+  async round(goOn: () => void): Promise<void> {
     const snapshot = this.#source.snapshot();
-    const round = new Round(snapshot, this.#copy, pause);
+    const round = new Round(snapshot, this.#copy, goOn);
     await round.purges(this.#seqs.purgeSeq);
     await round.documents(this.#seqs.updateSeq);
     await round.localDocs(this.#seqs.localSeq);
-    await round.end();
+    await round.merge();
     this.#seqs = snapshot.counters;
     // What was read of the purge infos may go.
     this.#source.keepPurgesAfter(this.#seqs.purgeSeq);
@@ -62,15 +62,15 @@ export class CatchUp {
 class Round {
   readonly #snapshot: Snapshot;
   readonly #copy: Shard;
-  readonly #pause: () => Promise<void> | undefined;
+  readonly #goOn: () => void;
   #batch = new OverlaySet();
   readonly #leaves = new ByteWriter();
   readonly #runs: RunBuffer;
 
-  constructor(snapshot: Snapshot, copy: Shard, pause: () => Promise<void> | undefined) {
+  constructor(snapshot: Snapshot, copy: Shard, goOn: () => void) {
     this.#snapshot = snapshot;
     this.#copy = copy;
-    this.#pause = pause;
+    this.#goOn = goOn;
     this.#runs = new RunBuffer(copy.file);
   }
 
@@ -174,18 +174,13 @@ class Round {
     }
   }
 
-  /** Merges what is left, with the seqs and the metadata of the snapshot. */
-  async end(): Promise<void> {
-    await this.#merge();
-  }
-
   async #mergeIfFull(): Promise<void> {
-    const paused = this.#pause();
-    if (paused !== undefined) await paused;
-    if (this.#batch.bytes >= BATCH_BYTES) await this.#merge();
+    this.#goOn();
+    if (this.#batch.bytes >= BATCH_BYTES) await this.merge();
   }
 
-  async #merge(): Promise<void> {
+  /** Merges what was read, with the seqs and the metadata of the snapshot. */
+  async merge(): Promise<void> {
     const { counters, metadata } = this.#snapshot;
     await this.#runs.write();
     await this.#copy.absorb(this.#batch, counters, metadata);

@@ -2,17 +2,16 @@
  * Compacting a shard that goes on being read and written: a copy of a flushed state is made beside it, catches up with what was
  * written meanwhile, and takes its place in one step while writes wait for a moment.
  */
-import assert from 'node:assert';
+import { basename, dirname } from 'node:path';
 import { DivanError, isDivanError } from '../errors.js';
 import { readSeq } from '../file/byte-reader.js';
 import type { Shard, ShardWorld } from '../shard/shard.js';
 import { CatchUp } from './catch-up.js';
 import { removeCheckpoint } from './checkpoint.js';
-import { completeEarlier, wantedCompaction } from './compact.js';
+import { compactCheckpointPath, wantedCompaction } from './compact.js';
 import { Crew } from './crew.js';
-import { isKept, type Job, type JobOptions, writeOrDiscard } from './job.js';
-import { discardFiles } from './job-files.js';
-import { prepare } from './prepare.js';
+import { isKept, type Job, type JobOptions, removeLeftovers, writeOrDiscard } from './job.js';
+import { discardVoid, prepare } from './prepare.js';
 
 /** The copy takes the place of the shard once it lacks no more changes than this, which take some milliseconds. */
 const BEHIND_MAX = 200;
@@ -32,9 +31,9 @@ export interface LiveCompaction {
 
 /**
  * Compacts an open shard. Its users see no error and nothing of it but that writes wait for some milliseconds. An interrupted run
- * is gone on with, even if the shard was closed since. Throws `LOCKED` if it is being compacted already, `ABORTED`,
- * `VERIFY_FAILED`, `WORKER`, and what reading and writing throw; the shard is then as before, but `FAILED` if only the name of its
- * new file could not be made durable.
+ * is gone on with, even if the shard was closed since; closing the shard interrupts it. Throws `LOCKED` if it is being compacted
+ * already, `ABORTED`, `VERIFY_FAILED`, `WORKER`, and what reading and writing throw. The shard then goes on with its file, but is failed
+ * if it was the name of the new one that could not be made durable.
  */
 export async function compactLive(
   world: ShardWorld,
@@ -45,13 +44,43 @@ export async function compactLive(
   if (busy.has(shard))
     throw new DivanError('LOCKED', `${path} is being compacted already`, { path });
   busy.add(shard);
+  const closing = new AbortController();
+  const signal =
+    options.signal === undefined
+      ? closing.signal
+      : AbortSignal.any([options.signal, closing.signal]);
+  const running = compactWith(world, shard, {
+    ...options,
+    signal,
+    // What is done when the shard is closed is kept for the next time.
+    get keepPartial() {
+      return options.keepPartial === true || closing.signal.aborted;
+    },
+  });
+  const stopListening = shard.onClosing(async () => {
+    closing.abort();
+    // Whoever started it hears of its failure.
+    await running.catch(() => undefined);
+  });
+  try {
+    return await running;
+  } finally {
+    stopListening();
+    shard.keepPurgesAfter(undefined);
+    busy.delete(shard);
+  }
+}
+
+async function compactWith(
+  world: ShardWorld,
+  shard: Shard,
+  options: JobOptions,
+): Promise<LiveCompaction> {
   const crew = new Crew(world, options);
   try {
     return await new Compaction(world, shard, options).run(crew);
   } finally {
     await crew.close();
-    shard.keepPurgesAfter(undefined);
-    busy.delete(shard);
   }
 }
 
@@ -82,12 +111,26 @@ class Compaction {
     // No purge info is dropped that the catching up has not read.
     this.#shard.keepPurgesAfter(0);
     await this.#shard.flush();
-    const wanted = wantedCompaction([this.#shard], undefined, true);
-    await completeEarlier(this.#world, wanted);
-    const job = await prepare(this.#world, wanted);
-    if (await this.#knowsPurgesAfter(job.seqs.purgeSeq)) return job;
-    await discardFiles(this.#world.storage, job.files, []);
+    const wanted = wantedCompaction([this.#shard], undefined, 'go on');
+    try {
+      await discardVoid(this.#world, wanted);
+      const job = await prepare(this.#world, wanted);
+      if (await this.#knowsPurgesAfter(job.seqs.purgeSeq)) return job;
+    } catch (error) {
+      // A checkpoint that is damaged, or of something else, is of no use to anybody who has only the shard.
+      if (!isDivanError(error, 'CHECKPOINT')) throw error;
+    }
+    await this.#discard();
     return prepare(this.#world, wanted);
+  }
+
+  async #discard(): Promise<void> {
+    const { path } = this.#shard;
+    await removeLeftovers(this.#world.storage, {
+      checkpointPath: compactCheckpointPath(path),
+      name: basename(path),
+      directories: [dirname(path)],
+    });
   }
 
   /** False if purge infos after a purge seq were dropped, as they may have been since an interrupted run. */
@@ -98,42 +141,46 @@ class Compaction {
     return false;
   }
 
-  /** Lets the copy catch up and take the place of the shard; if that fails, nothing is left of it. */
+  /** Lets the copy catch up and take the place of the shard. If that fails, nothing is left of it but what a later run can go on with. */
   async #exchange(job: Job): Promise<number> {
-    const [made] = job.files.targets;
-    assert(made !== undefined, 'a compaction has a target');
-    const copy = await this.#shard.openAlike(made.temporaryPath);
-    const { storage, host } = this.#world;
+    let copy: Shard | undefined;
     try {
-      const catchUp = new CatchUp(this.#shard, copy, job.seqs);
-      const goOn = () => this.#goOn();
-      for (let round = 0; round < ROUNDS_MAX && catchUp.behind > BEHIND_MAX; round++) {
-        await catchUp.round(goOn);
-      }
-      let pausedAt = 0;
-      await this.#shard.exchangeFile(copy, async () => {
-        pausedAt = host.now();
-        await catchUp.round(goOn);
-        this.#compare(copy);
-      });
-      return host.now() - pausedAt;
+      copy = await this.#shard.openAlike(job.files.targets[0]?.temporaryPath ?? '');
+      return await this.#catchUp(job, copy);
     } catch (error) {
       // If the copy has the shard's name, that name could not be made durable, and the shard has failed.
-      if (this.#shard.file === copy.file) throw error;
-      await copy.file.close();
-      if (!isDivanError(error) || !isKept(error.code, this.#options)) {
-        await discardFiles(storage, job.files, []);
-      }
+      if (copy !== undefined && this.#shard.file === copy.file) throw error;
+      await copy?.file.close();
+      if (!isDivanError(error) || !isKept(error.code, this.#options)) await this.#discard();
       throw error;
     }
   }
 
-  #goOn(): undefined {
-    if (this.#options.signal?.aborted === true) throw new DivanError('ABORTED', 'cancelled');
-    return undefined;
+  /** Returns how long writes waited for the last round and the exchange. */
+  async #catchUp(job: Job, copy: Shard): Promise<number> {
+    const { host } = this.#world;
+    const catchUp = new CatchUp(this.#shard, copy, job.seqs);
+    const goOn = () => this.#goOn();
+    for (let round = 0; round < ROUNDS_MAX && catchUp.behind > BEHIND_MAX; round++) {
+      await catchUp.round(goOn);
+    }
+    let pausedAt = 0;
+    await this.#shard.exchangeFile(copy, async () => {
+      pausedAt = host.now();
+      await catchUp.round(goOn);
+      this.#compare(copy);
+    });
+    return host.now() - pausedAt;
   }
 
-  /** REQUIRES: no write is under way. Throws `VERIFY_FAILED`. */
+  #goOn(): void {
+    if (this.#options.signal?.aborted === true) throw new DivanError('ABORTED', 'cancelled');
+  }
+
+  /**
+   * What was copied of the flushed state has been verified; of what was caught up, counts, sizes and seqs are compared. REQUIRES: no
+   * write is under way. Throws `VERIFY_FAILED`.
+   */
   #compare(copy: Shard): void {
     const expected = JSON.stringify(this.#shard.snapshot().counters);
     const actual = JSON.stringify(copy.snapshot().counters);

@@ -2,10 +2,10 @@
 import assert from 'node:assert';
 import { basename, dirname, join } from 'node:path';
 import type { Shard, ShardWorld } from '../shard/shard.js';
-import { readCheckpoint, removeCheckpoint } from './checkpoint.js';
 import type { JobOptions } from './job.js';
 import type { RewritePlan } from './plan.js';
 import {
+  discardVoid,
   type Preview,
   preview,
   type RewriteOutcome,
@@ -29,8 +29,8 @@ export function compact(
   options: CompactOptions,
 ): Promise<RewriteOutcome> {
   return rewriteFiles(world, [path], options, async (sources) => {
-    const wanted = wantedCompaction(sources, options.plan);
-    await completeEarlier(world, wanted);
+    const wanted = wantedCompaction(sources, options.plan, 'begin anew');
+    await discardVoid(world, wanted);
     return wanted;
   });
 }
@@ -42,28 +42,15 @@ export function previewCompaction(
   options: CompactOptions,
 ): Promise<Preview> {
   return withSources(world, [path], (sources) =>
-    preview(world, wantedCompaction(sources, options.plan), options),
+    preview(world, wantedCompaction(sources, options.plan, 'begin anew'), options),
   );
-}
-
-/** A crash may have come between the exchange of the file by an earlier compaction and the removal of its checkpoint. */
-export async function completeEarlier(
-  { storage }: ShardWorld,
-  { sources, checkpointPath }: Wanted,
-): Promise<void> {
-  const checkpoint = await readCheckpoint(storage, checkpointPath);
-  const [made] = checkpoint?.plan.targets ?? [];
-  const [source] = sources;
-  if (made === undefined || source === undefined) return;
-  if (Buffer.compare(made.fileId, source.file.block.fileId) !== 0) return;
-  await removeCheckpoint(storage, checkpointPath);
 }
 
 /** What a compaction of an open source is to do. */
 export function wantedCompaction(
   sources: readonly Shard[],
   plan: RewritePlan | undefined,
-  live = false,
+  ifChanged: Wanted['ifChanged'],
 ): Wanted {
   const [source] = sources;
   assert(source !== undefined, 'a compaction has a source');
@@ -75,7 +62,7 @@ export function wantedCompaction(
     settingsFrom: 0,
     pathOf: () => path,
     checkpointPath: compactCheckpointPath(path),
-    live,
+    ifChanged,
     plan,
   };
 }

@@ -4,51 +4,59 @@ import type { Host } from '../file/host.js';
 import type { RewriteControl, RewriteProgress } from './pipeline.js';
 import type { TargetState } from './target.js';
 
-const CANCELLED = 0;
-/** KiB a second that one worker may write; 0 for no limit. */
-const RATE = 1;
 const RATE_UNIT = 1024;
 /** A throttled rewrite looks again after at most so long whether it was cancelled, or its rate changed. */
 const NAP_MS = 100;
 
-/** Speed and end of a rewrite, shared by its threads. May be changed while it runs. */
+/** The speed of rewrites, shared by their threads. May be changed while they run, and serve one after the other. */
 export class Throttle {
-  /** Plain shared memory, to be handed to a worker. */
-  readonly cells: Int32Array;
+  /** KiB a second that one worker may write; 0 for no limit. Plain shared memory, to be handed to a worker. */
+  readonly cell: Int32Array;
 
-  constructor(cells: Int32Array = new Int32Array(new SharedArrayBuffer(8))) {
-    this.cells = cells;
+  constructor(cell: Int32Array = newCell()) {
+    this.cell = cell;
   }
 
   /** Bytes a second that all workers together may write; undefined for no limit. REQUIRES: at least 1 KiB for each. */
   setRate(bytesPerSecond: number | undefined, workers: number): void {
     const share = (bytesPerSecond ?? 0) / RATE_UNIT / Math.max(1, workers);
-    Atomics.store(
-      this.cells,
-      RATE,
-      bytesPerSecond === undefined ? 0 : Math.max(1, Math.round(share)),
-    );
+    Atomics.store(this.cell, 0, bytesPerSecond === undefined ? 0 : Math.max(1, Math.round(share)));
   }
 
   /** Bytes a second for one worker, 0 for no limit. */
   get rate(): number {
-    return Atomics.load(this.cells, RATE) * RATE_UNIT;
-  }
-
-  cancel(): void {
-    Atomics.store(this.cells, CANCELLED, 1);
-  }
-
-  get cancelled(): boolean {
-    return Atomics.load(this.cells, CANCELLED) !== 0;
+    return Atomics.load(this.cell, 0) * RATE_UNIT;
   }
 }
 
-/** Steers one task by a throttle. */
+/** Whether one rewrite is to stop, shared by its threads. */
+export class StopFlag {
+  /** Plain shared memory, to be handed to a worker. */
+  readonly cell: Int32Array;
+
+  constructor(cell: Int32Array = newCell()) {
+    this.cell = cell;
+  }
+
+  set(): void {
+    Atomics.store(this.cell, 0, 1);
+  }
+
+  get isSet(): boolean {
+    return Atomics.load(this.cell, 0) !== 0;
+  }
+}
+
+function newCell(): Int32Array {
+  return new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
+}
+
+/** Steers one task by a throttle and a flag. */
 export class ThrottledControl implements RewriteControl {
   readonly host: Host;
   readonly checkpoint: ((states: readonly TargetState[]) => void) | undefined;
   readonly #throttle: Throttle;
+  readonly #stop: StopFlag;
   readonly #onProgress: (progress: RewriteProgress) => void;
   /** Since when, and since how many bytes, the present rate holds. */
   #rate = 0;
@@ -58,11 +66,13 @@ export class ThrottledControl implements RewriteControl {
   constructor(
     host: Host,
     throttle: Throttle,
+    stop: StopFlag,
     onProgress: (progress: RewriteProgress) => void,
     onCheckpoint: ((states: readonly TargetState[]) => void) | undefined,
   ) {
     this.host = host;
     this.#throttle = throttle;
+    this.#stop = stop;
     this.#onProgress = onProgress;
     this.checkpoint = onCheckpoint;
   }
@@ -77,7 +87,7 @@ export class ThrottledControl implements RewriteControl {
 
   /** Throws `ABORTED` once it was cancelled. */
   assertGoingOn(): void {
-    if (this.#throttle.cancelled) throw new DivanError('ABORTED', 'cancelled');
+    if (this.#stop.isSet) throw new DivanError('ABORTED', 'cancelled');
   }
 
   async #pause(bytesWritten: number): Promise<void> {

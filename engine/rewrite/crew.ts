@@ -3,7 +3,7 @@ import { MessageChannel } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { DivanError } from '../errors.js';
 import type { ShardWorld } from '../shard/shard.js';
-import { Throttle, ThrottledControl } from './control.js';
+import { StopFlag, Throttle, ThrottledControl } from './control.js';
 import type { DigestState } from './digest.js';
 import type { RewriteProgress } from './pipeline.js';
 import type { TargetState } from './target.js';
@@ -35,6 +35,8 @@ export interface TaskEvents {
 
 export class Crew {
   readonly throttle: Throttle;
+  /** Stops all tasks; also set when one of them fails. */
+  readonly stop = new StopFlag();
   /** How many write targets at a time; 0 for the calling thread. */
   readonly workers: number;
   readonly #world: ShardWorld;
@@ -64,7 +66,13 @@ export class Crew {
     const { host, storage } = this.#world;
     for (const [index, task] of tasks.entries()) {
       const onProgress = (progress: RewriteProgress) => events.onProgress(index, progress);
-      const control = new ThrottledControl(host, this.throttle, onProgress, events.onCheckpoint);
+      const control = new ThrottledControl(
+        host,
+        this.throttle,
+        this.stop,
+        onProgress,
+        events.onCheckpoint,
+      );
       control.assertGoingOn();
       const onDigest = (state: DigestState) => events.onDigest?.(index, state);
       results.push(await performTask(storage, task, control, onDigest));
@@ -84,7 +92,7 @@ export class Crew {
     const outputs = await Promise.all(
       tasks.map(async (task, index) => {
         const output = await this.#inWorker(pool, task, index, events);
-        if (!output.ok) this.throttle.cancel();
+        if (!output.ok) this.stop.set();
         return output;
       }),
     );
@@ -103,7 +111,7 @@ export class Crew {
       else if ('states' in message) onCheckpoint?.(message.states);
       else onDigest?.(index, message.digest);
     });
-    const { cells } = this.throttle;
+    const cells = { throttle: this.throttle.cell, stop: this.stop.cell };
     const input = {
       task,
       port: port2,

@@ -1,8 +1,8 @@
 /**
- * The digest of a shard file: the hash of the set of all that a rewrite must keep, whatever file it stands in. Its members are
+ * The digest of a shard file: the hash of the set of what a rewrite must keep, whatever file it stands in. Its members are
  * documents (id, hash, sizes, revision tree), rows (leaves, the bytes of bodies and attachments), local docs and purge infos;
- * seqs and file positions, which a rewrite changes, are left out. But within a file by-id and by-seq must say the same of which id
- * has which seq.
+ * seqs and file positions, which a rewrite changes, are left out. But within a file the two trees of a pair (by-id and by-seq, local
+ * and local-by-seq, purge-by-seq and purge-by-uuid) must say the same of what has which seq. Metadata is not part of it.
  */
 import assert from 'node:assert';
 import type { TreeNode } from '../btree/node.js';
@@ -11,8 +11,11 @@ import { ByteReader } from '../file/byte-reader.js';
 import { ByteWriter, SEQ_BYTES } from '../file/byte-writer.js';
 import type { Storage } from '../file/storage.js';
 import { encodeAttachments } from '../shard/attachment-list.js';
+import { decodePurgeInfo } from '../shard/purge-tree.js';
 import { writeRevision } from '../shard/revision.js';
 import { type Leaf, ROW_ID_AT, readRow, seqKey } from '../shard/seq-tree.js';
+import type { TreeName } from '../shard/state.js';
+import type { EntriesTree } from './entries-pass.js';
 import { MergedRuns } from './merged-runs.js';
 import type { RewriteControl } from './pipeline.js';
 import type { SourcePlan } from './plan.js';
@@ -20,6 +23,7 @@ import { type RowWindow, rowWindows } from './row-windows.js';
 import { EMPTY_SET, type SetHash, SetHasher } from './set-hash.js';
 import { Source } from './source.js';
 import { stemmedDocument } from './stemming.js';
+import { PASSES } from './target.js';
 
 /** What one worker digests. Plain data: it travels between threads. */
 export interface DigestTask {
@@ -34,30 +38,21 @@ export interface DigestTask {
 
 /** How far a digest is. Plain data: it travels between threads and stands in checkpoints. */
 export interface DigestState {
-  /** An index of `DIGEST_PASSES`; their number once it is complete. */
+  /** An index of `PASSES`; their number once it is complete. */
   readonly pass: number;
   /** The key of the last entry that this pass has read. */
   readonly cursor: Uint8Array | undefined;
   readonly entriesDone: number;
   readonly rowsDone: number;
   readonly bodyBytesDone: number;
-  /** What each pass has found. */
+  /** What each pass has found; nothing in the trees that only say where something is. */
   readonly sets: readonly SetHash[];
-  /** Which id has which update seq, by what by-seq says and by what by-id says. */
+  /** What has which seq, by what each tree says. */
   readonly links: readonly SetHash[];
 }
 
-export const DIGEST_PASSES = ['bySeq', 'byId', 'local', 'purgeBySeq'] as const;
-type DigestPass = (typeof DIGEST_PASSES)[number];
-
 /** Members of different kinds never are the same. */
-const KINDS: Readonly<Record<DigestPass | 'link', number>> = {
-  bySeq: 1,
-  byId: 2,
-  local: 3,
-  purgeBySeq: 4,
-  link: 5,
-};
+const KINDS = { row: 1, document: 2, localDoc: 3, purge: 4, link: 5 } as const;
 const STEP_ENTRIES = 4096;
 const REPORT_AFTER_MS = 1000;
 
@@ -67,8 +62,8 @@ const NEW_STATE: DigestState = {
   entriesDone: 0,
   rowsDone: 0,
   bodyBytesDone: 0,
-  sets: DIGEST_PASSES.map(() => EMPTY_SET),
-  links: [EMPTY_SET, EMPTY_SET],
+  sets: PASSES.map(() => EMPTY_SET),
+  links: PASSES.map(() => EMPTY_SET),
 };
 
 /**
@@ -95,11 +90,12 @@ class Digester {
   readonly #control: RewriteControl;
   readonly #onState: ((state: DigestState) => void) | undefined;
   readonly #sets: readonly SetHasher[];
-  /** Of by-seq, then of by-id. */
-  readonly #links: readonly [SetHasher, SetHasher];
+  readonly #links: readonly SetHasher[];
   readonly #scratch = new ByteWriter();
   readonly #reader = new ByteReader();
+  /** Of the present pass. */
   #hasher: SetHasher;
+  #linkHasher: SetHasher;
   #pass: number;
   #entriesDone: number;
   #rowsDone: number;
@@ -117,9 +113,10 @@ class Digester {
     this.#task = task;
     this.#control = control;
     this.#onState = onState;
-    this.#sets = DIGEST_PASSES.map((_, pass) => new SetHasher(key, from.sets[pass]));
-    this.#links = [new SetHasher(key, from.links[0]), new SetHasher(key, from.links[1])];
+    this.#sets = PASSES.map((_, pass) => new SetHasher(key, from.sets[pass]));
+    this.#links = PASSES.map((_, pass) => new SetHasher(key, from.links[pass]));
     this.#hasher = new SetHasher(key);
+    this.#linkHasher = this.#hasher;
     this.#pass = from.pass;
     this.#entriesDone = from.entriesDone;
     this.#rowsDone = from.rowsDone;
@@ -129,9 +126,10 @@ class Digester {
 
   async run(): Promise<DigestState> {
     let after = this.#task.from?.cursor;
-    for (; this.#pass < DIGEST_PASSES.length; this.#pass++) {
+    for (; this.#pass < PASSES.length; this.#pass++) {
       this.#hasher = this.#sets[this.#pass] ?? this.#hasher;
-      await this.#runPass(DIGEST_PASSES[this.#pass], after);
+      this.#linkHasher = this.#links[this.#pass] ?? this.#linkHasher;
+      await this.#runPass(PASSES[this.#pass], after);
       after = undefined;
       this.#entriesDone = 0;
     }
@@ -154,24 +152,41 @@ class Digester {
   }
 
   #compareLinks(): void {
-    const [bySeq, byId] = this.#links.map(({ hash }) => JSON.stringify(hash));
-    if (bySeq === byId) return;
-    const { path } = this.#task;
-    throw new DivanError('CORRUPT', `by-id and by-seq of ${path} do not fit each other`, { path });
+    const links = this.#links.map(({ hash }) => JSON.stringify(hash));
+    // The trees of a pair are read one after the other.
+    for (let pass = 0; pass < links.length; pass += 2) {
+      if (links[pass] === links[pass + 1]) continue;
+      const { path } = this.#task;
+      const trees = `${PASSES[pass]} and ${PASSES[pass + 1]}`;
+      throw new DivanError('CORRUPT', `${trees} of ${path} do not fit each other`, { path });
+    }
   }
 
-  async #runPass(pass: DigestPass | undefined, after: Uint8Array | undefined): Promise<void> {
+  async #runPass(pass: TreeName | undefined, after: Uint8Array | undefined): Promise<void> {
+    if (pass === undefined) return;
+    if (pass === 'bySeq') await this.#rows(after);
+    else await this.#entries(pass, after, this.#reading(pass));
+  }
+
+  /** What is done with an entry of a tree. */
+  #reading(pass: EntriesTree): (node: TreeNode, index: number) => void {
     switch (pass) {
-      case undefined:
-        return;
-      case 'bySeq':
-        return this.#rows(after);
       case 'byId':
-        return this.#entries(pass, after, (node, index) => this.#document(node, index));
+        return (node, index) => this.#document(node, index);
       case 'local':
-        return this.#entries(pass, after, (node, index) => this.#localDoc(node, index));
+        return (node, index) => this.#localDoc(node, index);
+      case 'localBySeq':
+        return (node, index) => {
+          const at = node.keyEnd(index);
+          this.#link(node.bytes, at, node.entryEnd(index), node, node.keyStart(index));
+        };
       case 'purgeBySeq':
-        return this.#entries(pass, after, (node, index) => this.#purge(node, index));
+        return (node, index) => this.#purge(node, index);
+      case 'purgeByUuid':
+        return (node, index) => {
+          const at = node.keyStart(index);
+          this.#link(node.bytes, at, node.keyEnd(index), node, node.keyEnd(index));
+        };
     }
   }
 
@@ -188,22 +203,26 @@ class Digester {
     }
   }
 
-  /** Which id has the update seq of a row. */
   #linkOfRow(node: TreeNode, index: number): void {
-    const keyEnd = node.keyEnd(index);
-    const reader = this.#reader.reset(node.bytes, keyEnd + ROW_ID_AT);
-    const idLength = reader.varint();
-    const [links] = this.#links;
+    const { bytes } = node;
+    const reader = this.#reader.reset(bytes, node.keyEnd(index) + ROW_ID_AT);
+    const length = reader.varint();
+    this.#link(bytes, reader.at, reader.at + length, node, node.keyStart(index));
+  }
+
+  /** That what `bytes[start, end)` names has the seq that stands at `seqAt` of a node. */
+  #link(bytes: Uint8Array, start: number, end: number, node: TreeNode, seqAt: number): void {
+    const links = this.#linkHasher;
     links.begin(KINDS.link);
-    links.part(node.bytes, reader.at, reader.at + idLength);
-    links.part(node.bytes, node.keyStart(index), keyEnd);
+    links.part(bytes, start, end);
+    links.part(node.bytes, seqAt, seqAt + SEQ_BYTES);
     links.end();
   }
 
   /** A row of one leaf: id, hash, flags and revision as they are packed, then the body. */
   #plainRow(window: RowWindow, row: number): void {
     const node = window.node(row);
-    this.#hasher.begin(KINDS.bySeq);
+    this.#hasher.begin(KINDS.row);
     this.#hasher.part(node.bytes, node.keyEnd(window.index(row)), window.refAt(row));
     const body = window.body(row);
     if (body !== undefined) this.#hasher.part(body, 0, body.length);
@@ -217,7 +236,7 @@ class Digester {
     out.u32(hash);
     out.u8(deleted ? 1 : 0);
     out.prefixed(id);
-    this.#hasher.begin(KINDS.bySeq);
+    this.#hasher.begin(KINDS.row);
     this.#hasher.part(out.bytes, 0, out.length);
     for (const leaf of leaves) await this.#leaf(window, row, leaf);
     this.#hasher.end();
@@ -239,7 +258,7 @@ class Digester {
   }
 
   async #entries(
-    tree: Exclude<DigestPass, 'bySeq'>,
+    tree: EntriesTree,
     after: Uint8Array | undefined,
     add: (node: TreeNode, index: number) => void,
   ): Promise<void> {
@@ -264,7 +283,7 @@ class Digester {
 
   #document(node: TreeNode, index: number): void {
     const { bytes } = node;
-    this.#hasher.begin(KINDS.byId);
+    this.#hasher.begin(KINDS.document);
     this.#hasher.part(bytes, node.keyStart(index), node.keyEnd(index));
     const stemmed = stemmedDocument(
       bytes,
@@ -276,29 +295,23 @@ class Digester {
       this.#hasher.part(bytes, node.keyEnd(index) + SEQ_BYTES, node.entryEnd(index));
     } else this.#hasher.part(stemmed, SEQ_BYTES, stemmed.length);
     this.#hasher.end();
-    this.#linkOfDocument(node, index);
-  }
-
-  #linkOfDocument(node: TreeNode, index: number): void {
-    const keyEnd = node.keyEnd(index);
-    const [, links] = this.#links;
-    links.begin(KINDS.link);
-    links.part(node.bytes, node.keyStart(index), keyEnd);
-    links.part(node.bytes, keyEnd, keyEnd + SEQ_BYTES);
-    links.end();
+    this.#link(bytes, node.keyStart(index), node.keyEnd(index), node, node.keyEnd(index));
   }
 
   #localDoc(node: TreeNode, index: number): void {
-    this.#hasher.begin(KINDS.local);
+    this.#hasher.begin(KINDS.localDoc);
     this.#hasher.part(node.bytes, node.keyStart(index), node.keyEnd(index));
     this.#hasher.part(node.bytes, node.keyEnd(index) + SEQ_BYTES, node.entryEnd(index));
     this.#hasher.end();
+    this.#link(node.bytes, node.keyStart(index), node.keyEnd(index), node, node.keyEnd(index));
   }
 
   #purge(node: TreeNode, index: number): void {
-    this.#hasher.begin(KINDS.purgeBySeq);
+    this.#hasher.begin(KINDS.purge);
     this.#hasher.part(node.bytes, node.keyEnd(index), node.entryEnd(index));
     this.#hasher.end();
+    const { uuid } = decodePurgeInfo(node.value(index));
+    this.#link(uuid, 0, uuid.length, node, node.keyStart(index));
   }
 
   async #step(entries: number, bodyBytes: number, cursor: Uint8Array | undefined): Promise<void> {

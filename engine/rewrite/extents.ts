@@ -10,6 +10,8 @@ import type { StorageFile } from '../file/storage.js';
 
 /** Runs closer together than this are read with what is between them. */
 const GAP_BYTES_MAX = 32 * 1024;
+/** If what is read that way would take more than this, only what adjoins is read at once. */
+const BUFFER_BYTES_MAX = 16 * 1024 * 1024;
 /** One read takes at most so much, unless a single run is longer. */
 const EXTENT_BYTES_MAX = 1024 * 1024;
 /** So many reads at a time: more than the threads that do them would only wait. */
@@ -72,9 +74,12 @@ export class Extents {
 
   /** Reads and checks all that was added. Throws `CHECKSUM` (also if the file ends before) and `IO`. */
   async read(): Promise<void> {
-    const extents = this.#plan();
-    const last = extents[extents.length - 1];
-    const length = last === undefined ? 0 : last.at + (last.end - last.pos);
+    this.#order = this.#ascending
+      ? undefined
+      : orderByPrefix(this.#positions.subarray(0, this.#count), () => 0);
+    let extents = this.#plan(GAP_BYTES_MAX);
+    if (lengthOf(extents) > BUFFER_BYTES_MAX) extents = this.#plan(0);
+    const length = lengthOf(extents);
     if (this.#buffer.length < length) {
       // A plain array rather than a Buffer: views of one are made faster.
       this.#buffer = new Uint8Array(Buffer.allocUnsafeSlow(length).buffer);
@@ -149,11 +154,8 @@ export class Extents {
     return this.#order?.[turn] ?? turn;
   }
 
-  #plan(): Extent[] {
+  #plan(gapBytesMax: number): Extent[] {
     const extents: Extent[] = [];
-    this.#order = this.#ascending
-      ? undefined
-      : orderByPrefix(this.#positions.subarray(0, this.#count), () => 0);
     let from = 0;
     let pos = 0;
     let end = -1;
@@ -162,7 +164,7 @@ export class Extents {
       const index = this.#runAt(turn);
       const start = this.#positions[index] ?? 0;
       const runEnd = start + (this.#lengths[index] ?? 0);
-      if (end < 0 || start > end + GAP_BYTES_MAX || runEnd - pos > EXTENT_BYTES_MAX) {
+      if (end < 0 || start > end + gapBytesMax || runEnd - pos > EXTENT_BYTES_MAX) {
         if (end >= 0) {
           extents.push({ pos, end, at, from, to: turn });
           at += end - pos;
@@ -184,6 +186,12 @@ export class Extents {
     this.#checksums = grown(this.#checksums, new Uint32Array(size));
     this.#places = new Uint32Array(size);
   }
+}
+
+/** Of the buffer that extents take. */
+function lengthOf(extents: readonly Extent[]): number {
+  const last = extents[extents.length - 1];
+  return last === undefined ? 0 : last.at + (last.end - last.pos);
 }
 
 function grown<T extends Float64Array | Uint32Array>(from: T, into: T): T {

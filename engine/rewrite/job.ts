@@ -7,10 +7,9 @@
  */
 import { join } from 'node:path';
 import { DivanError, type ErrorCode, isDivanError } from '../errors.js';
-import type { Host } from '../file/host.js';
 import type { Storage, StorageFile } from '../file/storage.js';
 import type { ShardWorld } from '../shard/shard.js';
-import type { Counters, Seqs } from '../shard/state.js';
+import type { Counters, Metadata, Seqs } from '../shard/state.js';
 import {
   type Checkpoint,
   hasCheckpoint,
@@ -39,7 +38,7 @@ import type { RewriteResult } from './pipeline.js';
 import type { RewritePlan } from './plan.js';
 import type { TargetState } from './target.js';
 import { rewriteTasks } from './task.js';
-import { compareCounts, newVerifyState, verify } from './verify.js';
+import { compareCounts, newVerifyState, verify, verifyOpening } from './verify.js';
 
 export interface JobOptions extends CrewOptions {
   readonly signal?: AbortSignal | undefined;
@@ -61,16 +60,19 @@ export interface Job {
   readonly counters: Counters;
   /** Of the first source, as of the state that is copied. */
   readonly seqs: Seqs;
+  /** Of the source whose settings the targets take. */
+  readonly settings: Metadata;
   /** Revision trees are stemmed to so many revisions; infinite where they stay. */
   readonly revsLimit: number;
 }
 
 /** Errors after which a later run can go on: what was done is kept. */
-const RESUMABLE: readonly ErrorCode[] = ['NO_SPACE', 'IO'];
+const RESUMABLE: readonly ErrorCode[] = ['NO_SPACE', 'IO', 'CLOSED'];
 
 /**
- * Runs a rewrite, and returns what its targets hold where it wrote them itself. Throws `ABORTED`, `EXISTS`, `OUT_OF_RANGE`, `VERIFY_FAILED`, `WORKER`, and what reading and writing throw. Nothing is
- * left behind then, but after `NO_SPACE` and `IO`, and if it is asked for, what a resumption needs.
+ * Runs a rewrite, and returns what its targets hold where it wrote them itself. Throws `ABORTED`, `EXISTS`, `OUT_OF_RANGE`,
+ * `VERIFY_FAILED`, `WORKER`, and what reading and writing throw. Nothing is left behind then, but after `NO_SPACE` and `IO`, and if it is
+ * asked for, what a resumption needs.
  */
 export async function runJob(
   world: ShardWorld,
@@ -117,7 +119,7 @@ export async function writeOrDiscard(
     if (verifying === undefined) await writer.write();
     begun = true;
     const run = { crew, writer, meter };
-    return await writeAndVerify(world.host, job, { states, verifying }, options, run);
+    return await writeAndVerify(world, job, { states, verifying }, options, run);
   } catch (error) {
     if (begun && isDivanError(error) && isKept(error.code, options)) throw error;
     throw await afterRemoval(error, () => discardFiles(storage, files, made));
@@ -137,14 +139,18 @@ async function usableStates(storage: Storage, { files, checkpoint }: Job): Promi
   return states;
 }
 
-/** The checkpoint of an earlier run. `foreign` says why its plan is not the one that is wanted, if it is not. Throws `CHECKPOINT`. */
+/**
+ * The checkpoint of an earlier run; undefined also for one that `isVoid` says to pass over. `foreign` says why its plan is not the one
+ * that is wanted, if it is not. Throws `CHECKPOINT`.
+ */
 export async function findCheckpoint(
   storage: Storage,
   path: string,
+  isVoid: (plan: RewritePlan) => boolean,
   foreign: (plan: RewritePlan) => string | undefined,
 ): Promise<Checkpoint | undefined> {
   const checkpoint = await readCheckpoint(storage, path);
-  if (checkpoint === undefined) return undefined;
+  if (checkpoint === undefined || isVoid(checkpoint.plan)) return undefined;
   const reason = foreign(checkpoint.plan);
   if (reason === undefined) return checkpoint;
   throw new DivanError(
@@ -184,9 +190,10 @@ export async function discardJob(storage: Storage, place: DiscardPlace): Promise
   }
 }
 
-async function removeLeftovers(
+/** As `discardJob`, for those who hold the locks. */
+export async function removeLeftovers(
   storage: Storage,
-  { checkpointPath, name, directories }: DiscardPlace,
+  { checkpointPath, name, directories }: Omit<DiscardPlace, 'sourcePaths'>,
 ): Promise<boolean> {
   let found = await hasCheckpoint(storage, checkpointPath);
   await undoFinishing(storage, checkpointPath);
@@ -228,14 +235,14 @@ interface Run {
 
 /** Writes and checks the targets under their temporary names, from where an earlier run came to. */
 async function writeAndVerify(
-  host: Pick<Host, 'randomBytes'>,
+  { host, storage }: ShardWorld,
   job: Job,
   { states, verifying }: Pick<Checkpoint, 'states' | 'verifying'>,
   options: JobOptions,
   run: Run,
 ): Promise<readonly RewriteResult[]> {
   const { crew, writer, meter } = run;
-  const stop = () => crew.throttle.cancel();
+  const stop = () => crew.stop.set();
   options.signal?.addEventListener('abort', stop);
   if (options.signal?.aborted === true) stop();
   const resumable = options.checkpoints !== false;
@@ -245,6 +252,7 @@ async function writeAndVerify(
     const begun = verifying ?? newVerifyState(host, job, results);
     const onState = resumable ? (state: VerifyState) => writer.updateVerify(state) : undefined;
     onState?.(begun);
+    await verifyOpening(storage, job, begun);
     await verify(job, begun, crew, meter, onState);
     return results;
   } finally {

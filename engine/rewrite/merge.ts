@@ -1,6 +1,7 @@
 /** Merging shard files of adjacent ranges into one. The sources stay. */
 import { basename, dirname, join } from 'node:path';
 import { DivanError } from '../errors.js';
+import type { Storage } from '../file/storage.js';
 import { formatRange, PARTS_MAX } from '../shard/hash.js';
 import type { Shard, ShardWorld } from '../shard/shard.js';
 import type { Metadata } from '../shard/state.js';
@@ -33,7 +34,7 @@ export function merge(
   paths: readonly string[],
   options: MergeOptions,
 ): Promise<RewriteOutcome> {
-  return rewriteFiles(world, paths, options, (sources) => wantedMerge(sources, options));
+  return rewriteFiles(world, paths, options, (sources) => wantedMerge(world, sources, options));
 }
 
 /** What `merge` would do. */
@@ -42,13 +43,17 @@ export function previewMerge(
   paths: readonly string[],
   options: MergeOptions,
 ): Promise<Preview> {
-  return withSources(world, paths, (sources) =>
-    preview(world, wantedMerge(sources, options), options),
+  return withSources(world, paths, async (sources) =>
+    preview(world, await wantedMerge(world, sources, options), options),
   );
 }
 
 /** What a merge of open sources is to do. Throws `INVALID_RANGE` and `SETTINGS_DIFFER`. */
-function wantedMerge(sources: readonly Shard[], options: MergeOptions): Wanted {
+async function wantedMerge(
+  { storage }: ShardWorld,
+  sources: readonly Shard[],
+  options: MergeOptions,
+): Promise<Wanted> {
   const { out, settingsFrom, plan } = options;
   if (sources.length < 2 || sources.length > PARTS_MAX) {
     throw new DivanError('INVALID_RANGE', `a merge has 2 to ${PARTS_MAX} sources`);
@@ -66,10 +71,10 @@ function wantedMerge(sources: readonly Shard[], options: MergeOptions): Wanted {
     kind: 'merge',
     sources: sorted,
     ranges: [{ start: rangeOf(sorted[0]).start, end: rangeOf(sorted.at(-1)).end }],
-    settingsFrom: settingsSource(sorted, settingsFrom),
+    settingsFrom: await settingsSource(storage, sorted, settingsFrom),
     pathOf: () => out,
     checkpointPath: mergeCheckpointPath(out),
-    live: false,
+    ifChanged: 'refuse',
     plan,
   };
 }
@@ -83,15 +88,21 @@ function rangeOf(shard: Shard | undefined): Metadata['range'] {
   return shard?.snapshot().metadata.range ?? { start: 0, end: 0 };
 }
 
-function settingsSource(sources: readonly Shard[], path: string | undefined): number {
+async function settingsSource(
+  storage: Storage,
+  sources: readonly Shard[],
+  path: string | undefined,
+): Promise<number> {
   const settings = sources.map((source) => source.snapshot().metadata);
   const [first] = settings;
   if (settings.some(({ hashRule }) => hashRule !== first?.hashRule)) {
     throw new DivanError('SETTINGS_DIFFER', 'partitioned and other shards can not be merged');
   }
   if (path !== undefined) {
-    const index = sources.findIndex((source) => source.path === path);
-    if (index >= 0) return index;
+    const wanted = await storage.identity(path);
+    for (const [index, source] of sources.entries()) {
+      if ((await storage.identity(source.path)) === wanted) return index;
+    }
     throw new DivanError('SETTINGS_DIFFER', `${path} is none of the sources`, { path });
   }
   const other = settings.find(

@@ -101,7 +101,8 @@ function openTarget(
   if (plan === undefined) throw new RangeError(`the plan has no target ${index}`);
   const share = Math.floor(PIECES_BYTES / task.targets.length);
   const pieceBytes = Math.min(PIECE_BYTES_MAX, Math.max(PIECE_BYTES_MIN, share));
-  const input = { index, path, plan, pieceBytes };
+  const like = task.sourcePaths[task.plan.settingsFrom];
+  const input = { index, path, plan, like, pieceBytes };
   return state === undefined ? Target.create(storage, input) : Target.resume(storage, input, state);
 }
 

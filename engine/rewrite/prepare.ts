@@ -1,4 +1,5 @@
 /** Making the plan of a rewrite, or finding the one of an interrupted run, and saying what came of it. */
+import assert from 'node:assert';
 import { DivanError } from '../errors.js';
 import { FILE_ID_BYTES, SALT_BYTES } from '../file/first-block.js';
 import type { Host } from '../file/host.js';
@@ -7,11 +8,12 @@ import { formatRange, type ShardRange } from '../shard/hash.js';
 import { ReadOnlyShard } from '../shard/read-only-shard.js';
 import { Shard, type ShardWorld } from '../shard/shard.js';
 import { type Counters, type State, UUID_BYTES, ZERO_COUNTERS } from '../shard/state.js';
+import { readCheckpoint } from './checkpoint.js';
 import { closeAll } from './close-all.js';
 import { Crew } from './crew.js';
 import { type Estimate, estimate, estimateSeconds } from './estimate.js';
 import { findCheckpoint, type Job, type JobOptions, runJob } from './job.js';
-import { jobFile } from './job-files.js';
+import { assertNoneExists, discardFiles, jobFile } from './job-files.js';
 import {
   encodePlan,
   type RewriteKind,
@@ -32,8 +34,8 @@ export interface Wanted {
   /** The target of a range. */
   readonly pathOf: (range: ShardRange) => string;
   readonly checkpointPath: string;
-  /** True if the source is being written meanwhile: an interrupted run may have begun with an earlier state of it. */
-  readonly live: boolean;
+  /** What becomes of an interrupted run whose source was changed since. */
+  readonly ifChanged: 'refuse' | 'begin anew' | 'go on';
   /** A plan to be used instead of a new one, as for a second run that is compared with the first. */
   readonly plan?: RewritePlan | undefined;
 }
@@ -57,15 +59,18 @@ export async function prepare(world: ShardWorld, wanted: Wanted): Promise<Job> {
   const wrong = given === undefined ? undefined : difference(given, fresh, false);
   if (wrong !== undefined)
     throw new DivanError('INVALID_PLAN', `the plan is of another run: ${wrong}`);
-  const checkpoint = await findCheckpoint(world.storage, wanted.checkpointPath, (plan) =>
-    given !== undefined && encodePlan(plan) !== encodePlan(given)
-      ? 'it has another plan'
-      : difference(plan, fresh, wanted.live),
+  const checkpoint = await findCheckpoint(
+    world.storage,
+    wanted.checkpointPath,
+    (plan) => isVoid(plan, fresh, wanted),
+    (plan) =>
+      given !== undefined && encodePlan(plan) !== encodePlan(given)
+        ? 'it has another plan'
+        : difference(plan, fresh, wanted.ifChanged === 'go on'),
   );
   const plan = checkpoint?.plan ?? given ?? fresh;
   const states = await sourceStates(world.storage, wanted, plan);
-  const settings = states[plan.settingsFrom]?.metadata;
-  const stems = wanted.kind === 'compact' && settings !== undefined;
+  const settings = states[plan.settingsFrom]?.metadata ?? assert.fail('a plan names its settings');
   return {
     plan,
     files: {
@@ -76,7 +81,8 @@ export async function prepare(world: ShardWorld, wanted: Wanted): Promise<Job> {
     checkpoint,
     counters: sumCounters(states),
     seqs: states[0]?.counters ?? ZERO_COUNTERS,
-    revsLimit: stems ? settings.revsLimit : Number.POSITIVE_INFINITY,
+    settings,
+    revsLimit: wanted.kind === 'compact' ? settings.revsLimit : Number.POSITIVE_INFINITY,
   };
 }
 
@@ -130,13 +136,14 @@ export interface Preview extends Estimate {
   readonly seconds: number;
 }
 
-/** Throws what `prepare` and reading throw. */
+/** Throws `EXISTS`, and what `prepare` and reading throw. */
 export async function preview(
   world: ShardWorld,
   wanted: Wanted,
   options: JobOptions,
 ): Promise<Preview> {
   const job = await prepare(world, wanted);
+  if (wanted.kind !== 'compact') await assertNoneExists(world.storage, job.files);
   const estimated = await estimate(world.storage, job);
   const seconds = await estimateSeconds(world, job, estimated, options.verify !== false);
   const sources = wanted.sources.map((source) => ({
@@ -152,12 +159,26 @@ export async function withSources<T>(
   paths: readonly string[],
   use: (sources: readonly Shard[]) => Promise<T>,
 ): Promise<T> {
+  await assertDifferent(world.storage, paths);
   const sources: Shard[] = [];
   try {
     for (const path of paths) sources.push(await openSource(world, path));
     return await use(sources);
   } finally {
     await closeAll(sources);
+  }
+}
+
+/** Opening one a second time would only say that it is open elsewhere. */
+async function assertDifferent(storage: Storage, paths: readonly string[]): Promise<void> {
+  const seen = new Map<string, string>();
+  for (const path of paths) {
+    const identity = await storage.identity(path);
+    const before = identity === undefined ? undefined : seen.get(identity);
+    if (before !== undefined) {
+      throw new DivanError('INVALID_RANGE', `${before} and ${path} are the same file`, { path });
+    }
+    if (identity !== undefined) seen.set(identity, path);
   }
 }
 
@@ -192,6 +213,29 @@ function newPlan(host: Pick<Host, 'randomBytes'>, wanted: Wanted): RewritePlan {
     ),
     settingsFrom,
   };
+}
+
+/** Removes what is left of an interrupted run that `prepare` passes over. Throws `CHECKPOINT` if its checkpoint is damaged. */
+export async function discardVoid({ storage, host }: ShardWorld, wanted: Wanted): Promise<void> {
+  const { checkpointPath, pathOf } = wanted;
+  const checkpoint = await readCheckpoint(storage, checkpointPath);
+  if (checkpoint === undefined) return;
+  if (!isVoid(checkpoint.plan, newPlan(host, wanted), wanted)) return;
+  const targets = checkpoint.plan.targets.map((target) => jobFile(pathOf(target.range), target));
+  await discardFiles(storage, { sourcePaths: [], checkpointPath, targets }, []);
+}
+
+/**
+ * True for an interrupted compaction that nobody needs any more: its file has taken the place of the source, or the source was
+ * changed since and the next run is to begin anew.
+ */
+function isVoid(plan: RewritePlan, fresh: RewritePlan, { kind, ifChanged }: Wanted): boolean {
+  if (kind !== 'compact' || plan.kind !== 'compact') return false;
+  const made = plan.targets[0]?.fileId ?? new Uint8Array(0);
+  const source = fresh.sources[0]?.fileId ?? new Uint8Array(0);
+  if (Buffer.compare(made, source) === 0) return true;
+  const isOfSource = difference(plan, fresh, true) === undefined;
+  return ifChanged === 'begin anew' && isOfSource && difference(plan, fresh, false) !== undefined;
 }
 
 /** In what a plan differs from the one that is wanted, besides what was drawn at random. */

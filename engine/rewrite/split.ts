@@ -64,7 +64,7 @@ function wantedSplit(sources: readonly Shard[], { out, into, plan }: SplitOption
     settingsFrom: 0,
     pathOf: (target) => join(out, formatRange(target), name),
     checkpointPath: splitCheckpointPath(source.path, out),
-    live: false,
+    ifChanged: 'refuse',
     plan,
   };
 }

@@ -55,6 +55,8 @@ export interface TargetInput {
   readonly index: number;
   readonly path: string;
   readonly plan: TargetPlan;
+  /** The file whose permissions it gets. */
+  readonly like: string | undefined;
   /** The stream is written in pieces of this size. */
   readonly pieceBytes: number;
 }
@@ -88,7 +90,9 @@ export class Target implements NodeSink {
   /** Makes the file. Throws `EXISTS`, `NO_SPACE`, `IO`. */
   static async create(storage: Storage, input: TargetInput): Promise<Target> {
     const { fileId, salt } = input.plan;
-    return new Target(input, await AppendFile.begin(storage, input.path, { fileId, salt }, false));
+    const { path, like } = input;
+    const file = await AppendFile.begin(storage, path, { fileId, salt }, false, like);
+    return new Target(input, file);
   }
 
   /** Goes on with a file as of a state. Throws `CORRUPT`, `NOT_FOUND`, `IO`. */

@@ -1,6 +1,9 @@
 /** Comparing what a rewrite made with what it was made from. */
 import { DivanError } from '../errors.js';
 import type { Host } from '../file/host.js';
+import type { Storage } from '../file/storage.js';
+import { formatRange } from '../shard/hash.js';
+import { ReadOnlyShard } from '../shard/read-only-shard.js';
 import type { Counters } from '../shard/state.js';
 import type { VerifyState } from './checkpoint.js';
 import type { Crew } from './crew.js';
@@ -32,6 +35,37 @@ export function newVerifyState(
     targets: inOrder.map(({ state }) => state),
     sources: plan.sources.map(() => undefined),
   };
+}
+
+/**
+ * Opens the targets under their temporary names as anybody will, and looks at what they say of themselves. Throws `VERIFY_FAILED`, and
+ * what opening throws.
+ */
+export async function verifyOpening(
+  storage: Storage,
+  { plan, files, settings }: Job,
+  { targets }: VerifyState,
+): Promise<void> {
+  for (const [index, state] of targets.entries()) {
+    const target = plan.targets[index];
+    const path = files.targets[index]?.temporaryPath ?? '';
+    await using shard = await ReadOnlyShard.open({ storage }, path);
+    const { newest } = shard.recovered;
+    // A copy that had begun to catch up with a live shard when it was interrupted holds more.
+    if (newest.state.pos > state.pos) continue;
+    const { uuid, range, security, revsLimit, purgeInfosLimit, hashRule } = shard.snapshot.metadata;
+    const same =
+      newest.state.pos === state.pos &&
+      newest.state.crc === state.crc &&
+      target !== undefined &&
+      Buffer.compare(uuid, target.uuid) === 0 &&
+      formatRange(range) === formatRange(target.range) &&
+      Buffer.compare(security, settings.security) === 0 &&
+      revsLimit === settings.revsLimit &&
+      purgeInfosLimit === settings.purgeInfosLimit &&
+      hashRule === settings.hashRule;
+    if (!same) throw different('metadata', 'settings', `others in ${path}`);
+  }
 }
 
 /**
@@ -72,7 +106,8 @@ export async function verify(
   compare(done.slice(0, sourceTasks.length), done.slice(sourceTasks.length));
 }
 
-const SET_NAMES = ['rows', 'documents', 'local docs', 'purges'] as const;
+/** Of the sets of a digest, in the order of its passes. The other passes only compare seqs. */
+const SET_NAMES = ['rows', 'documents', 'local docs', '', 'purges'] as const;
 
 function compare(sources: readonly DigestState[], targets: readonly DigestState[]): void {
   for (const [pass, name] of SET_NAMES.entries()) {

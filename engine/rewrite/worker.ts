@@ -8,7 +8,7 @@ import type { MessagePort } from 'node:worker_threads';
 import { type ErrorCode, type ErrorFacts, isDivanError } from '../errors.js';
 import { nodeHost } from '../file/node-host.js';
 import { blockingStorage } from '../file/node-storage.js';
-import { Throttle, ThrottledControl } from './control.js';
+import { StopFlag, Throttle, ThrottledControl } from './control.js';
 import type { DigestState } from './digest.js';
 import type { RewriteProgress } from './pipeline.js';
 import type { TargetState } from './target.js';
@@ -18,8 +18,7 @@ export interface WorkerInput {
   readonly task: Task;
   /** Takes the messages. */
   readonly port: MessagePort;
-  /** Of the throttle. */
-  readonly cells: Int32Array;
+  readonly cells: { readonly throttle: Int32Array; readonly stop: Int32Array };
   readonly checkpoints: boolean;
 }
 
@@ -54,7 +53,13 @@ export default async function run(input: WorkerInput): Promise<WorkerOutput> {
     ? (states: readonly TargetState[]) => send({ states })
     : undefined;
   const onDigest = checkpoints ? (digest: DigestState) => send({ digest }) : undefined;
-  const control = new ThrottledControl(nodeHost, new Throttle(cells), onProgress, onCheckpoint);
+  const control = new ThrottledControl(
+    nodeHost,
+    new Throttle(cells.throttle),
+    new StopFlag(cells.stop),
+    onProgress,
+    onCheckpoint,
+  );
   try {
     return { ok: true, result: await performTask(blockingStorage, task, control, onDigest) };
   } catch (error) {

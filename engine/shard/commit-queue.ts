@@ -76,7 +76,7 @@ export class CommitQueue {
     await done;
   }
 
-  /** Resolves when everything submitted so far has been settled. */
+  /** Resolves when nothing waits any more. Under steady writes that is never: for those who let no more in. */
   async idle(): Promise<void> {
     await this.#running;
     await this.#inFlight;
@@ -118,6 +118,7 @@ export class CommitQueue {
     } catch (error) {
       for (const { reject } of this.#waiting.splice(0)) reject(error);
       this.#waitingCost = 0;
+      this.#wakeWaiters();
     }
     this.#running = undefined;
   }
@@ -138,10 +139,15 @@ export class CommitQueue {
       if (alone) break;
     }
     this.#waitingCost -= cost;
+    this.#wakeWaiters();
+    return this.#waiting.splice(0, count);
+  }
+
+  /** Those who wait for room look again whether there is some, or hear that the file has failed. */
+  #wakeWaiters(): void {
     const waiters = this.#roomWaiters;
     this.#roomWaiters = [];
     for (const wake of waiters) wake();
-    return this.#waiting.splice(0, count);
   }
 
   async #commitGroup(group: Waiting[]): Promise<void> {

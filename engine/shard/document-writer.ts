@@ -23,7 +23,7 @@ import {
   type Sizes,
   sizesOf,
 } from './edit.js';
-import { formatRange, hashOf, isInRange } from './hash.js';
+import { assertInRange, hashOf } from './hash.js';
 import { readStoredDocument, type StoredDocument, writeDocumentHead } from './id-tree.js';
 import { type EncodedPath, encodeTree, readPath, writePath } from './rev-tree.js';
 import { codeBytes, type Revision } from './revision.js';
@@ -61,7 +61,7 @@ export class EditBatch implements WriteRequest {
   readonly cost: number;
   readonly outcomes: EditOutcome[] = [];
   readonly #context: WriteContext;
-  readonly #edits: readonly DocumentEdit[];
+  #edits: readonly DocumentEdit[];
   readonly #prepared: Prepared[] = [];
 
   constructor(context: WriteContext, edits: readonly DocumentEdit[]) {
@@ -70,6 +70,17 @@ export class EditBatch implements WriteRequest {
     let cost = 0;
     for (const { id, body } of edits) cost += editCost(id.length, body.length);
     this.cost = cost;
+  }
+
+  get hasAttachments(): boolean {
+    return this.#edits.some(({ attachments }) => attachments !== undefined);
+  }
+
+  /** Sees to it that attachments are in the file, before the batch waits for its commit, which nothing large should hold up. */
+  async bringAttachments(): Promise<void> {
+    const edits: DocumentEdit[] = [];
+    for (const edit of this.#edits) edits.push(await this.#withAttachmentsHere(edit));
+    this.#edits = edits;
   }
 
   async prepare(): Promise<void> {
@@ -117,20 +128,27 @@ export class EditBatch implements WriteRequest {
 
   /** Attachments that were stored before a compaction exchanged the file are copied into the new one. */
   async #withAttachmentsHere(edit: DocumentEdit): Promise<DocumentEdit> {
-    const { file, storedIn } = this.#context;
     const attachments = new Map(edit.attachments);
     for (const [name, attachment] of attachments) {
       if (attachment.stored === undefined) continue;
-      const { refs } = attachment.stored;
-      const from = storedIn.get(refs);
-      assert(from !== undefined, 'attachments are stored by the same shard');
-      if (from === file) continue;
-      const copies: Ref[] = [];
-      for (const ref of refs) copies.push(await file.appendRun(await from.read(ref)));
-      attachments.set(name, { ...attachment, stored: { ...attachment.stored, refs: copies } });
-      storedIn.set(copies, file);
+      const refs = await this.#refsHere(attachment.stored.refs);
+      attachments.set(name, { ...attachment, stored: { ...attachment.stored, refs } });
     }
     return edit.attachments === undefined ? edit : { ...edit, attachments };
+  }
+
+  async #refsHere(refs: readonly Ref[]): Promise<readonly Ref[]> {
+    const { file, storedIn, copiesOf } = this.#context;
+    const from = storedIn.get(refs);
+    assert(from !== undefined, 'attachments are stored by the same shard');
+    if (from === file) return refs;
+    const known = copiesOf.get(refs);
+    if (known !== undefined) return this.#refsHere(known);
+    const copies: Ref[] = [];
+    for (const ref of refs) copies.push(await file.appendRun(await from.read(ref)));
+    storedIn.set(copies, file);
+    copiesOf.set(refs, copies);
+    return copies;
   }
 
   #writeLarge(body: Uint8Array): Promise<Ref> {
@@ -140,13 +158,7 @@ export class EditBatch implements WriteRequest {
   #applyEdit(prepared: Prepared): EditOutcome {
     const { metadata, touched } = this.#context;
     const { hash, edit } = prepared;
-    if (!isInRange(hash, metadata.range)) {
-      throw new DivanError(
-        'OUT_OF_RANGE',
-        `a document hashes to ${hash.toString(16)}, outside of ${formatRange(metadata.range)}`,
-        { id: Buffer.from(edit.id).toString() },
-      );
-    }
+    assertInRange(edit.id, metadata, hash);
     if (touched.has(hash)) this.#refresh(prepared);
     const path = this.#plainPath(prepared);
     const outcome =

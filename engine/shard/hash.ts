@@ -54,6 +54,21 @@ export function isInRange(hash: number, range: ShardRange): boolean {
   return hash >= range.start && hash <= range.end;
 }
 
+/** Throws `OUT_OF_RANGE` for an id that belongs to another shard. */
+export function assertInRange(
+  id: Uint8Array,
+  { range, hashRule }: { readonly range: ShardRange; readonly hashRule: HashRule },
+  hash = hashOf(id, hashRule),
+): void {
+  if (isInRange(hash, range)) return;
+  const text = Buffer.from(id).toString();
+  throw new DivanError(
+    'OUT_OF_RANGE',
+    `${text} hashes to ${hex(hash)}, outside of ${formatRange(range)}`,
+    { id: text },
+  );
+}
+
 /** A range as it stands in names: `00000000-7fffffff`. */
 export function formatRange(range: ShardRange): string {
   return `${hex(range.start)}-${hex(range.end)}`;

@@ -28,6 +28,7 @@ export class LiveState implements WriteContext {
   readonly counters: MutableCounters;
   readonly touched = new Set<number>();
   readonly storedIn = new WeakMap<readonly Ref[], AppendFile>();
+  readonly copiesOf = new WeakMap<readonly Ref[], readonly Ref[]>();
   purgesKeptAfter = Number.POSITIVE_INFINITY;
   metadata: Metadata;
   roots: Roots;
@@ -143,9 +144,13 @@ export class LiveState implements WriteContext {
     this.thaw(roots);
   }
 
+  assertExchangeable(other: LiveState): void {
+    assert(this.#frozen === undefined && other.active.empty, 'files are exchanged at rest');
+  }
+
   /** Goes on with another file that holds the same. REQUIRES: no commit is under way and no flush is running, in either. */
   takeOver(other: LiveState): void {
-    assert(this.#frozen === undefined && other.active.empty, 'files are exchanged at rest');
+    this.assertExchangeable(other);
     this.file = other.file;
     this.#cache = other.#cache;
     this.active = this.#adopt(new OverlaySet());

@@ -2,6 +2,7 @@
 import { DivanError } from '../errors.js';
 import { ByteWriter } from '../file/byte-writer.js';
 import type { WriteRequest } from './commit-queue.js';
+import { assertInRange } from './hash.js';
 import { LOCAL_BODY_BYTES_MAX, type LocalDoc, readLocalDoc, writeLocalDoc } from './local-tree.js';
 import type { WriteContext } from './write-context.js';
 
@@ -44,6 +45,7 @@ export class LocalWrite implements WriteRequest {
   apply(): void {
     const { overlays, builder, counters } = this.#context;
     const { id, body, revision, newRevision } = this.#edit;
+    assertInRange(Buffer.from(idText(id)), this.#context.metadata);
     const { local } = overlays.overlays;
     const handle = local.find(id, Number.MAX_SAFE_INTEGER);
     const value = handle === 0 ? undefined : local.valueOf(handle);

@@ -6,6 +6,7 @@ import { readSeq } from '../file/byte-reader.js';
 import { ByteWriter } from '../file/byte-writer.js';
 import type { WriteRequest } from './commit-queue.js';
 import { sizesOf } from './edit.js';
+import { assertInRange } from './hash.js';
 import { readStoredDocument, type StoredDocument, writeDocumentHead } from './id-tree.js';
 import {
   decodePurgeInfo,
@@ -25,6 +26,9 @@ export interface PurgeRequest {
   readonly id: Uint8Array;
   readonly revs: readonly Revision[];
 }
+
+/** If the limit was exceeded by many, as while they were kept for a compaction, each purge drops at most so many. */
+const DROPPED_MAX = 100;
 
 const scratch = new ByteWriter();
 const documentBytes = new ByteWriter();
@@ -66,7 +70,7 @@ export class PurgeWrite implements WriteRequest {
   /** Which infos are to go because there are more than the limit. */
   async #findOldest(): Promise<void> {
     const { counters, metadata, purgesKeptAfter } = this.#context;
-    let excess = counters.purgeInfos + 1 - metadata.purgeInfosLimit;
+    let excess = Math.min(counters.purgeInfos + 1 - metadata.purgeInfosLimit, DROPPED_MAX);
     if (excess <= 0) return;
     for await (const { key, value } of this.#context.view('purgeBySeq').entries({})) {
       const seq = readSeq(key, 0);
@@ -78,6 +82,7 @@ export class PurgeWrite implements WriteRequest {
 
   apply(): void {
     if (this.#done) return;
+    assertInRange(this.#request.id, this.#context.metadata);
     if (this.#stored !== undefined) this.#purge(this.#stored);
     this.#recordInfo();
   }

@@ -83,6 +83,7 @@ export class Shard implements CommitTarget {
   #cancelSeal: (() => void) | undefined;
   #closing: Promise<void> | undefined;
   readonly #listeners = new Set<() => void>();
+  readonly #stopBeforeClosing = new Set<() => Promise<void>>();
 
   private constructor(
     world: ShardWorld,
@@ -164,6 +165,7 @@ export class Shard implements CommitTarget {
     for (let at = 0; at < edits.length; at += BATCH_EDITS_MAX) {
       batches.push(new EditBatch(this.#context, edits.slice(at, at + BATCH_EDITS_MAX)));
     }
+    for (const batch of batches) if (batch.hasAttachments) await batch.bringAttachments();
     await Promise.all(batches.map((batch) => this.#submit(batch)));
     return batches.flatMap((batch) => batch.outcomes);
   }
@@ -219,12 +221,14 @@ export class Shard implements CommitTarget {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Merges all changes so far into the trees and makes that durable. */
+  /** Merges all changes that were acknowledged so far into the trees and makes that durable. */
   async flush(): Promise<void> {
-    await this.#queue.idle();
+    // One that is running may have begun before some of them.
     await this.#flushing;
-    this.file.assertWritable();
-    if (!this.#context.active.empty && this.#flushing === undefined) this.#startFlush();
+    await this.#queue.exclusively(async () => {
+      this.file.assertWritable();
+      if (this.#flushing === undefined && !this.#context.active.empty) this.#startFlush();
+    });
     await this.#flushing;
   }
 
@@ -259,18 +263,33 @@ export class Shard implements CommitTarget {
    * failed. REQUIRES: nobody else uses `other`, which must not be used afterwards.
    */
   async exchangeFile(other: Shard, complete: () => Promise<void>): Promise<void> {
+    await this.#flushing;
     await this.#queue.exclusively(async () => {
       await this.#flushing;
+      this.#assertOpen();
       this.file.assertWritable();
       await complete();
       const { file: old, path } = this;
+      this.#context.assertExchangeable(other.#context);
       await other.file.takeName(path);
-      this.#context.takeOver(other.#context);
+      try {
+        this.#context.takeOver(other.#context);
+      } catch (error) {
+        // What went on being written to the old file would be lost with its name.
+        old.fail(error);
+        throw error;
+      }
       this.#unflushedBytes = 0;
       old.retire();
       await this.file.syncName();
       this.#sealLater();
     });
+  }
+
+  /** Has `stop` called, and waits for it, before the shard is closed: for those who work on it in the background. Returns what ends that. */
+  onClosing(stop: () => Promise<void>): () => void {
+    this.#stopBeforeClosing.add(stop);
+    return () => this.#stopBeforeClosing.delete(stop);
   }
 
   /** Flushes, seals and closes; a failed shard is only closed. Safe to call again. */
@@ -285,22 +304,25 @@ export class Shard implements CommitTarget {
 
   async #close(): Promise<void> {
     this.#cancelSeal?.();
+    for (const stop of this.#stopBeforeClosing) await stop();
     try {
       await this.#queue.idle();
       await this.#flushing;
-      if (!this.file.failed) {
-        await this.flush();
-        await this.file.seal();
-      }
+      if (this.file.failed) return;
+      await this.flush();
+      await this.#queue.exclusively(() => this.file.seal());
     } finally {
-      await this.file.close();
+      await this.#queue.exclusively(() => this.file.close());
     }
   }
 
+  #assertOpen(): void {
+    if (this.#closing === undefined) return;
+    throw new DivanError('CLOSED', `${this.path} is closed`, { path: this.path });
+  }
+
   async #submit(request: EditBatch | LocalWrite | PurgeWrite | MetadataWrite): Promise<void> {
-    if (this.#closing !== undefined) {
-      throw new DivanError('CLOSED', `${this.path} is closed`, { path: this.path });
-    }
+    this.#assertOpen();
     await this.#queue.submit(request);
   }
 

@@ -26,6 +26,8 @@ export interface WriteContext {
   readonly touched: Set<number>;
   /** The refs of attachments that were stored through this handle, with their file: others may name bytes that were cut off since. */
   readonly storedIn: WeakMap<readonly Ref[], AppendFile>;
+  /** Of attachments that were stored in a file that has been exchanged since: the refs of their copies. */
+  readonly copiesOf: WeakMap<readonly Ref[], readonly Ref[]>;
   /** Purge infos after this purge seq are kept even beyond their limit: somebody has not read them yet. */
   purgesKeptAfter: number;
 }

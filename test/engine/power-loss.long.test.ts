@@ -48,7 +48,13 @@ t.test('no state after a crash breaks a promise', async (t) => {
     t.comment(`${states} states after ${seconds.toFixed(0)} s: ${JSON.stringify(distinct)}`);
   }
   t.pass(`${distinct.shards} states of shards and ${distinct.rewrites} of rewrites`);
-  for (const name of [...CRASH_CLASSES, 'recovery-crash', 'flush-crash', 'attachment-between']) {
+  for (const name of [
+    ...CRASH_CLASSES,
+    'recovery-crash',
+    'flush-crash',
+    'attachment-between',
+    'compaction-crash',
+  ]) {
     t.ok(occurred.has(name), `${name} occurred`);
   }
   for (const kind of REWRITE_KINDS) {

@@ -9,6 +9,7 @@ import { createHash } from 'node:crypto';
 import { isDivanError } from '../../engine/errors.js';
 import { recordEnd } from '../../engine/file/commit-record.js';
 import { recover } from '../../engine/file/recovery.js';
+import { compactLive } from '../../engine/rewrite/compact-live.js';
 import { checkShard } from '../../engine/shard/check.js';
 import { ReadOnlyShard } from '../../engine/shard/read-only-shard.js';
 import type { Revision } from '../../engine/shard/revision.js';
@@ -42,18 +43,23 @@ export interface PowerLossOptions {
   readonly recoveryEvery: number;
 }
 
+/** What was going on when the power failed. */
+export type SituationClass =
+  | 'recovery-crash'
+  | 'flush-crash'
+  | 'attachment-between'
+  | 'compaction-crash';
+
 export interface PowerLossResult {
   readonly violations: readonly string[];
   readonly distinctStates: number;
-  readonly classes: ReadonlySet<
-    CrashClass | 'recovery-crash' | 'flush-crash' | 'attachment-between'
-  >;
+  readonly classes: ReadonlySet<CrashClass | SituationClass>;
 }
 
 /** Runs workloads with seeds that follow from the given one. Stops at the first workload with a violation. */
 export async function runPowerLoss(options: PowerLossOptions): Promise<PowerLossResult> {
   const fingerprints = new Set<string>();
-  const classes = new Set<CrashClass | 'recovery-crash' | 'flush-crash' | 'attachment-between'>();
+  const classes = new Set<CrashClass | SituationClass>();
   const violations: string[] = [];
   for (let round = 0; round < options.workloads && violations.length === 0; round++) {
     const seed = options.seed + round * 7919;
@@ -72,6 +78,7 @@ class Workload {
   /** Ranges of the record in which a flush was going on, and in which attachments stood between commits. */
   readonly flushes: { from: number; to: number }[] = [];
   readonly attachments: { from: number; to: number }[] = [];
+  readonly compactions: { from: number; to: number }[] = [];
   readonly #host: VirtualHost;
   readonly #random: () => number;
   readonly #revs = new Map<string, Revision>();
@@ -100,6 +107,7 @@ class Workload {
   async #step(shard: Shard, step: number): Promise<void> {
     const choice = randomInt(this.#random, 10);
     if (step % 5 === 3) await this.#flushUnderWrites(shard);
+    else if (step % 8 === 6) await this.#compactUnderWrites(shard);
     else if (choice < 5) await Promise.all([this.#edit(shard), this.#edit(shard)]);
     else if (choice === 5) await this.#delete(shard);
     else if (choice === 6) await this.#attach(shard);
@@ -115,6 +123,16 @@ class Workload {
     await this.#edit(shard);
     await flushed;
     this.flushes.push({ from, to: this.disk.ops.length });
+  }
+
+  /** The file is exchanged while edits come. */
+  async #compactUnderWrites(shard: Shard): Promise<void> {
+    const from = this.disk.ops.length;
+    const world = { storage: this.disk, host: this.#host };
+    const compacted = compactLive(world, shard, { workers: 0 });
+    for (let edits = 0; edits < 4; edits++) await this.#edit(shard);
+    await compacted;
+    this.compactions.push({ from, to: this.disk.ops.length });
   }
 
   async #seal(shard: Shard): Promise<void> {
@@ -253,7 +271,7 @@ async function contentOf(snapshot: Snapshot, key: string): Promise<string> {
 
 interface Findings {
   readonly fingerprints: Set<string>;
-  readonly classes: Set<CrashClass | 'recovery-crash' | 'flush-crash' | 'attachment-between'>;
+  readonly classes: Set<CrashClass | SituationClass>;
   readonly violations: string[];
 }
 
@@ -291,6 +309,7 @@ class Judge {
     for (const name of state.classes) classes.add(name);
     const inside = ({ from, to }: { from: number; to: number }) => at > from && at < to;
     if (this.#run.flushes.some(inside)) classes.add('flush-crash');
+    if (this.#run.compactions.some(inside)) classes.add('compaction-crash');
     if (this.#run.attachments.some(inside)) classes.add('attachment-between');
   }
 

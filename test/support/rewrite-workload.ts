@@ -3,7 +3,6 @@
  * like, which an uninterrupted run on another disk shows.
  */
 import { isDivanError } from '../../engine/errors.js';
-import { Throttle } from '../../engine/rewrite/control.js';
 import { REWRITE_KINDS, type RewritePlan } from '../../engine/rewrite/plan.js';
 import type { RewriteOutcome } from '../../engine/rewrite/prepare.js';
 import type { LogEntry } from './disk-record.js';
@@ -103,14 +102,14 @@ export class RewriteWorkload {
 
   /** Cancels a run at some step of it; false if it came to its end all the same. */
   async #cancel(): Promise<boolean> {
-    const throttle = new Throttle();
+    const abort = new AbortController();
     let left = 1 + randomInt(this.#random, this.#steps);
     const onProgress = () => {
-      if (--left <= 0) throttle.cancel();
+      if (--left <= 0) abort.abort();
     };
     const keepPartial = this.scenario !== 'aborted';
     try {
-      await this.#run({ throttle, onProgress, keepPartial });
+      await this.#run({ signal: abort.signal, onProgress, keepPartial });
       return false;
     } catch (error) {
       if (isDivanError(error, 'ABORTED')) return true;

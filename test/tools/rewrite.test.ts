@@ -5,7 +5,17 @@
  * of the results.
  */
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+} from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -89,6 +99,35 @@ t.test('split, merge and compact on the command line', async (t) => {
     readdirSync(directory).filter((name) => name.startsWith('.')),
     [],
   );
+});
+
+t.test('links are followed, permissions are kept, and bad input is one line', async (t) => {
+  const directory = temporaryDirectory(t);
+  const shard = join(directory, 'real.divan');
+  loadSynthetic(shard, 100);
+  chmodSync(shard, 0o600);
+  const link = join(directory, 'link.divan');
+  symlinkSync(shard, link);
+  divanOk(t, 'compact', link);
+  t.ok(lstatSync(link).isSymbolicLink(), 'a link stays one');
+  t.equal(statSync(shard).mode & 0o777, 0o600);
+  const out = join(directory, 'out');
+  divanOk(t, 'split', shard, '--out', out);
+  for (const name of Object.keys(hashesBelow(out))) {
+    t.equal(statSync(join(out, name)).mode & 0o777, 0o600, name);
+  }
+  const refused: readonly (readonly string[])[] = [
+    ['split', shard, '--out', join(directory, 'a'), '--plan', directory],
+    ['split', shard, '--out', join(directory, 'b'), '--plan', join(directory, 'no', 'plan')],
+    ['split', shard, '--out', join(directory, 'c'), '--parts', 'abc'],
+    ['merge', shard, shard, '--out', join(directory, 'm.divan')],
+    ['compact', shard, '--workers', '0', '--dry-run'],
+  ];
+  for (const args of refused) {
+    const { code, stderr } = divan(...args);
+    t.equal(code, 1, args.join(' '));
+    t.match(stderr, /^divan: [^\n]+ \([A-Z_]+\)\n$/);
+  }
 });
 
 t.test('Ctrl-C leaves nothing, or on request what a later run goes on with', async (t) => {

@@ -4,10 +4,12 @@
  * spans the exchange of the file: snapshots, uploads, purge infos beyond their limit, failures at every call, interrupted runs.
  */
 import t, { type Test } from 'tap';
+import { isDivanError } from '../../../engine/errors.js';
 import { MemoryStorage } from '../../../engine/file/memory-storage.js';
+import type { OpenMode, StorageFile } from '../../../engine/file/storage.js';
 import { AutoCompaction } from '../../../engine/rewrite/auto-compact.js';
+import { compact } from '../../../engine/rewrite/compact.js';
 import { compactLive } from '../../../engine/rewrite/compact-live.js';
-import { Throttle } from '../../../engine/rewrite/control.js';
 import { checkShard } from '../../../engine/shard/check.js';
 import { ReadOnlyShard } from '../../../engine/shard/read-only-shard.js';
 import type { Revision } from '../../../engine/shard/revision.js';
@@ -248,13 +250,23 @@ t.test('a failure at any call leaves the shard as it was, or failed', async (t) 
   t.ok(failures > 30, `${failures} failures`);
 });
 
+/** Interrupts a compaction soon after it has begun, and keeps what it has done. */
+async function interrupt(t: Test, world: ShardWorld, shard: Shard): Promise<void> {
+  const abort = new AbortController();
+  const options = {
+    ...HERE,
+    signal: abort.signal,
+    keepPartial: true,
+    onProgress: () => abort.abort(),
+  };
+  const hasty = { ...world, host: new HastyHost(2) };
+  await t.rejects(compactLive(hasty, shard, options), { code: 'ABORTED' });
+}
+
 t.test('an interrupted run is gone on with, though the shard was written since', async (t) => {
   const world = newWorld();
   const shard = await openWorn(world, '/a.divan', 200);
-  const throttle = new Throttle();
-  const host = new HastyHost(2);
-  const options = { ...HERE, throttle, keepPartial: true, onProgress: () => throttle.cancel() };
-  await t.rejects(compactLive({ ...world, host }, shard, options), { code: 'ABORTED' });
+  await interrupt(t, world, shard);
   for (let n = 0; n < 50; n++) {
     await shard.put({ id: Buffer.from(`since ${n}`), body: Buffer.from('{}'), deleted: false });
   }
@@ -276,6 +288,85 @@ class HastyHost extends VirtualHost {
     return ++this.#looks * 1001;
   }
 }
+
+/** A memory storage whose syncs take some turns, so that flushes and closings last. */
+class SlowStorage extends MemoryStorage {
+  override async open(path: string, mode: OpenMode): Promise<StorageFile> {
+    const file = await super.open(path, mode);
+    const sync = file.sync.bind(file);
+    file.sync = async () => {
+      for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+      await sync();
+    };
+    return file;
+  }
+}
+
+t.test('flushing and closing while it is compacted', async (t) => {
+  for (let delay = 0; delay < 40; delay++) {
+    const world = { storage: new SlowStorage(), host: new VirtualHost(1) };
+    const shard = await openWorn(world, '/a.divan', 10);
+    const acknowledged: string[] = [];
+    const put = async (id: string) => {
+      await shard.put({ id: Buffer.from(id), body: Buffer.from('{}'), deleted: false });
+      acknowledged.push(id);
+    };
+    const compacted = compactLive(world, shard, HERE).catch((error: unknown) => error);
+    const flushes: Promise<void>[] = [];
+    for (let turn = 0; turn < delay; turn++) {
+      await put(`during ${turn}`);
+      flushes.push(shard.flush());
+    }
+    if (delay % 2 === 0) {
+      await compacted;
+      await put('after');
+    }
+    await shard.close();
+    await Promise.allSettled(flushes);
+    const outcome = await compacted;
+    if (
+      outcome instanceof Error &&
+      !isDivanError(outcome, 'ABORTED') &&
+      !isDivanError(outcome, 'CLOSED')
+    ) {
+      t.fail(`${delay}: ${outcome.stack}`);
+    }
+    const again = await Shard.open(world, '/a.divan', OPTIONS);
+    for (const id of acknowledged) {
+      if ((await again.snapshot().stored(Buffer.from(id))) === undefined) t.fail(`${id} is lost`);
+    }
+    await compactLive(world, again, HERE);
+    await again.close();
+    await assertSound(t, world, '/a.divan');
+    t.strictSame(await world.storage.list('/'), ['a.divan']);
+  }
+});
+
+t.test('a run whose copy or checkpoint is damaged is begun anew', async (t) => {
+  const world = newWorld();
+  const shard = await openWorn(world, '/a.divan', 60);
+  await interrupt(t, world, shard);
+  const checkpoint = await world.storage.open('/.a.divan.compact', 'write');
+  await checkpoint.write(Buffer.from('damaged'), 20);
+  await checkpoint.close();
+  t.equal((await compactLive(world, shard, HERE)).resumed, false);
+  t.strictSame(await world.storage.list('/'), ['a.divan']);
+  await shard.close();
+  await assertSound(t, world, '/a.divan');
+});
+
+t.test('offline, what a live run left of an earlier state is passed over', async (t) => {
+  const world = newWorld();
+  const shard = await openWorn(world, '/a.divan', 60);
+  await interrupt(t, world, shard);
+  await shard.put({ id: Buffer.from('since'), body: Buffer.from('{}'), deleted: false });
+  const expected = await contentOf([shard.snapshot()]);
+  await shard.close();
+  t.equal((await compact(world, '/a.divan', HERE)).resumed, false);
+  await using again = await ReadOnlyShard.open(world, '/a.divan');
+  t.strictSame(await contentOf([again.snapshot]), expected);
+  t.strictSame(await world.storage.list('/'), ['a.divan']);
+});
 
 t.test('a shard compacts itself', async (t) => {
   const world = newWorld();

@@ -9,8 +9,8 @@ import { isDivanError } from '../../../engine/errors.js';
 import { MemoryStorage } from '../../../engine/file/memory-storage.js';
 import type { Storage } from '../../../engine/file/storage.js';
 import { compact } from '../../../engine/rewrite/compact.js';
-import { Throttle } from '../../../engine/rewrite/control.js';
 import { discardJob } from '../../../engine/rewrite/job.js';
+import type { JobProgress } from '../../../engine/rewrite/job-meter.js';
 import { merge } from '../../../engine/rewrite/merge.js';
 import { decodePlan, encodePlan } from '../../../engine/rewrite/plan.js';
 import { previewSplit, split } from '../../../engine/rewrite/split.js';
@@ -201,13 +201,13 @@ async function cancelledAfter(
   steps: number,
   run: (options: object) => Promise<unknown>,
 ): Promise<boolean> {
-  const throttle = new Throttle();
+  const abort = new AbortController();
   let left = steps;
   const onProgress = () => {
-    if (--left <= 0) throttle.cancel();
+    if (--left <= 0) abort.abort();
   };
   try {
-    await run({ throttle, onProgress, keepPartial: true });
+    await run({ signal: abort.signal, onProgress, keepPartial: true });
     return false;
   } catch (error) {
     if (isDivanError(error, 'ABORTED')) return true;
@@ -287,6 +287,19 @@ async function interrupt(world: { storage: Storage; host: HastyHost }): Promise<
   return '/out/.worn.divan.split';
 }
 
+/** As `interrupt`, once the targets are complete. */
+async function interruptVerify(world: { storage: Storage; host: HastyHost }): Promise<string> {
+  const abort = new AbortController();
+  const onProgress = ({ phase }: JobProgress) => {
+    if (phase === 'verify') abort.abort();
+  };
+  const options = { out: '/out', into: { parts: 2 }, keepPartial: true, workers: 0 };
+  const running = split(world, SOURCE, { ...options, onProgress, signal: abort.signal });
+  const error: unknown = await running.catch((reason: unknown) => reason);
+  if (!isDivanError(error, 'ABORTED')) throw new Error('the split was not cancelled');
+  return '/out/.worn.divan.split';
+}
+
 t.test(
   'a checkpoint that belongs to something else is refused, and can be discarded',
   async (t) => {
@@ -337,7 +350,14 @@ const turnOver: Damage = (bytes, _random, turn) => {
   return bytes;
 };
 
-const DAMAGES: Record<'checkpoint' | 'target', Record<string, Damage>> = {
+const TARGET_DAMAGES: Record<string, Damage> = {
+  'a byte turned over': turnOver,
+  'a random block': (bytes, random) => withBlock(bytes, noise(BLOCK_BYTES, random), random),
+  'a zeroed block': (bytes, random) => withBlock(bytes, Buffer.alloc(BLOCK_BYTES), random),
+  'cut off': (bytes, random) => bytes.subarray(0, randomInt(random, bytes.length)),
+};
+
+const DAMAGES: Record<'checkpoint' | 'target' | 'complete target', Record<string, Damage>> = {
   checkpoint: {
     'a byte turned over': turnOver,
     'random bytes': ({ length }, random) => noise(length, random),
@@ -348,12 +368,9 @@ const DAMAGES: Record<'checkpoint' | 'target', Record<string, Damage>> = {
     'cut off': (bytes, random) => bytes.subarray(0, randomInt(random, bytes.length)),
     'more after its end': (bytes, random) => Buffer.concat([bytes, noise(40, random)]),
   },
-  target: {
-    'a byte turned over': turnOver,
-    'a random block': (bytes, random) => withBlock(bytes, noise(BLOCK_BYTES, random), random),
-    'a zeroed block': (bytes, random) => withBlock(bytes, Buffer.alloc(BLOCK_BYTES), random),
-    'cut off': (bytes, random) => bytes.subarray(0, randomInt(random, bytes.length)),
-  },
+  target: TARGET_DAMAGES,
+  // Being compared when the run was interrupted.
+  'complete target': TARGET_DAMAGES,
 };
 
 async function replace(storage: Storage, path: string, bytes: Buffer): Promise<void> {
@@ -371,15 +388,16 @@ for (const [what, damages] of Object.entries(DAMAGES)) {
       const expected = await readAll(world.storage, [SOURCE]);
       let refused = 0;
       for (let turn = 0; turn < TURNS; turn++) {
-        const checkpointPath = await interrupt(world);
+        const checkpointPath =
+          what === 'complete target' ? await interruptVerify(world) : await interrupt(world);
         const partial = await partialTarget(world.storage);
-        const path = what === 'target' ? partial : checkpointPath;
+        const path = what === 'checkpoint' ? checkpointPath : partial;
         const bytes = await bytesOf(world.storage, path);
         await replace(world.storage, path, damage(bytes, random, turn));
         if (await splitAfterDamage(t, world, expected)) refused++;
       }
       t.comment(`${refused} of ${TURNS} were refused`);
-      t.ok(refused > (what === 'target' ? 3 : TURNS - 1));
+      t.ok(refused > (what === 'checkpoint' ? TURNS - 1 : 3));
     });
   }
 }
@@ -414,6 +432,7 @@ async function splitAfterDamage(
   } else {
     const paths = (await storage.list('/out')).map((name) => `/out/${name}/worn.divan`);
     t.strictSame(await readAll(storage, paths), expected, 'a harmless damage');
+    await assertSound(t, storage, paths);
   }
   t.strictSame(await leftovers(storage), []);
   for (const name of await storage.list('/out').catch(() => [])) {

@@ -30,7 +30,13 @@ t.test('no state after a crash breaks a promise', async (t) => {
     if (result.violations.length > 0) return;
   }
   t.comment(`${distinct} distinct states`);
-  for (const name of [...CRASH_CLASSES, 'recovery-crash', 'flush-crash', 'attachment-between']) {
+  for (const name of [
+    ...CRASH_CLASSES,
+    'recovery-crash',
+    'flush-crash',
+    'attachment-between',
+    'compaction-crash',
+  ]) {
     t.ok(classes.has(name), `${name} occurred`);
   }
 });
@@ -50,13 +56,13 @@ const BUGS: readonly PlantedBug[] = [
   },
   {
     name: 'no directory sync',
-    file: 'file/append-file.js',
+    file: 'file/publish.js',
     find: 'await storage.syncDirectory(dirname(to));',
     replace: '',
   },
   {
     name: 'acknowledged before the directory sync',
-    file: 'file/append-file.js',
+    file: 'file/publish.js',
     find: 'await storage.syncDirectory(dirname(to));',
     replace: 'void storage.syncDirectory(dirname(to));',
   },
