@@ -13,6 +13,8 @@ export interface ProgressReport {
   readonly bytesTotal: number;
   /** How much of the whole work is done, 0 to 1; by bytes, if it is not given. */
   readonly share?: number;
+  /** Reckoned from the share, if it is not given. */
+  readonly secondsLeft?: number | undefined;
 }
 
 /** Rates are those of about so long. */
@@ -88,14 +90,17 @@ export class Progress {
     const seconds = (ms - firstMs) / 1000;
     const share = shareOf(report);
     const gained = share - shareOf(first);
+    const reckoned = gained > 0 ? ((1 - share) / gained) * seconds : undefined;
+    const secondsLeft = report.share === undefined ? reckoned : report.secondsLeft;
     const rate = (of: (report: ProgressReport) => number) => this.#rate({ report, ms }, of);
+    const { secondsLeft: _, ...known } = report;
     return {
-      ...report,
+      ...known,
       percent: Math.round(share * 1000) / 10,
       seconds: Math.round(seconds * 10) / 10,
       docsPerSecond: rate(({ docsDone }) => docsDone),
       bytesPerSecond: rate(({ bytesDone }) => bytesDone),
-      etaSeconds: gained > 0 ? Math.round(((1 - share) / gained) * seconds * 10) / 10 : null,
+      etaSeconds: secondsLeft === undefined ? null : Math.round(secondsLeft * 10) / 10,
     };
   }
 

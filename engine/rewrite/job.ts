@@ -112,8 +112,12 @@ export async function writeOrDiscard(
     assertFits(estimated, files.checkpointPath);
     const states = await usableStates(storage, job);
     const writer = new CheckpointWriter(storage, files.checkpointPath, plan, states);
-    const verifies = options.verify !== false;
-    const meter = new JobMeter(job.counters, estimated.bytes, verifies, options.onProgress);
+    const meter = new JobMeter(world.host, {
+      counters: job.counters,
+      bytesTotal: estimated.bytes,
+      verifies: options.verify !== false,
+      onProgress: options.onProgress,
+    });
     const verifying = states.length === plan.targets.length ? job.checkpoint?.verifying : undefined;
     // The plan is durable before the first byte of a target.
     if (verifying === undefined) await writer.write();
