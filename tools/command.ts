@@ -29,6 +29,7 @@ export async function runCommand(
     if (abort.signal.aborted) process.exit(130);
     abort.abort();
   };
+  process.stderr.on('error', ignoreBrokenPipe);
   process.on('SIGINT', onInterrupt);
   process.on('SIGTERM', onInterrupt);
   const json = options.json === true;
@@ -39,9 +40,15 @@ export async function runCommand(
     process.exitCode = isDivanError(error, 'ABORTED') ? 130 : 1;
     reportError(error, json);
   } finally {
+    process.stderr.off('error', ignoreBrokenPipe);
     process.off('SIGINT', onInterrupt);
     process.off('SIGTERM', onInterrupt);
   }
+}
+
+/** Work goes on when whoever reads its progress goes away. */
+function ignoreBrokenPipe(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'EPIPE') throw error;
 }
 
 function reportError(error: unknown, json: boolean): void {

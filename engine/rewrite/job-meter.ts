@@ -83,12 +83,13 @@ export class JobMeter {
     const { phase, docsDone, cost } =
       this.#stage === 'write' ? this.#writing(all) : this.#verifying(all);
     const secondsLeft = this.#reckon(cost);
+    const bytesAll = Math.max(bytesTotal, this.#bytesWritten);
     onProgress({
       phase,
       docsDone,
       docsTotal: this.#docs,
-      bytesDone: this.#bytesWritten,
-      bytesTotal: Math.max(bytesTotal, this.#bytesWritten),
+      bytesDone: phase === 'verify' ? bytesAll : this.#bytesWritten,
+      bytesTotal: bytesAll,
       share: this.#share,
       secondsLeft,
     });
