@@ -20,6 +20,8 @@ interface Cursor {
   /** Undefined before the first load and at the end. */
   node: TreeNode | undefined;
   index: number;
+  /** Where keys are seqs: that of the entry at `index`, in the target. */
+  seq: number;
   ended: boolean;
 }
 
@@ -55,6 +57,7 @@ export class MergedRuns {
         nextInPiece: 0,
         node: undefined,
         index: 0,
+        seq: 0,
         ended: false,
       };
     });
@@ -67,10 +70,10 @@ export class MergedRuns {
     for (const cursor of this.#cursors) {
       if (cursor.ended) continue;
       if (cursor.node === undefined) return false;
-      if (least === undefined || this.#compare(cursor, cursor.index, least) < 0) {
+      if (least === undefined || this.#compareHeads(cursor, least) < 0) {
         second = least;
         least = cursor;
-      } else if (second === undefined || this.#compare(cursor, cursor.index, second) < 0) {
+      } else if (second === undefined || this.#compareHeads(cursor, second) < 0) {
         second = cursor;
       }
     }
@@ -103,7 +106,9 @@ export class MergedRuns {
     const node = cursor.piece[cursor.nextInPiece++];
     if (node === undefined) return;
     cursor.index = this.#firstAfter(cursor.source, node);
-    if (cursor.index < node.count) cursor.node = node;
+    if (cursor.index === node.count) return;
+    cursor.node = node;
+    cursor.seq = this.#seqOf(cursor.source, node, cursor.index);
   }
 
   /** The first entry whose key in the target is after the one to begin after. */
@@ -114,27 +119,36 @@ export class MergedRuns {
     return bound < node.count && node.compareKey(bound, key) === 0 ? bound + 1 : bound;
   }
 
+  /** The first entry of `least` that does not come before the present one of `second`. */
   #endBefore(least: Cursor, node: TreeNode, second: Cursor): number {
     let to = least.index + 1;
-    while (to < node.count && this.#compare(least, to, second) < 0) to++;
+    for (; to < node.count; to++) {
+      if (this.#seqMaps === undefined) {
+        if (second.node === undefined || compareKeys(node, to, second.node, second.index) >= 0)
+          break;
+      } else {
+        least.seq = this.#seqOf(least.source, node, to);
+        if (least.seq >= second.seq) break;
+      }
+    }
     return to;
   }
 
-  /** Compares an entry of one cursor with the present one of another. Throws `CORRUPT` if they are the same. */
-  #compare(a: Cursor, index: number, b: Cursor): number {
+  /** Compares the present entries of two cursors. Throws `CORRUPT` if they have the same key. */
+  #compareHeads(a: Cursor, b: Cursor): number {
     if (a.node === undefined || b.node === undefined) return 0;
     const order =
-      this.#seqMaps === undefined
-        ? compareKeys(a.node, index, b.node, b.index)
-        : this.#seqOf(a.source, a.node, index) - this.#seqOf(b.source, b.node, b.index);
+      this.#seqMaps === undefined ? compareKeys(a.node, a.index, b.node, b.index) : a.seq - b.seq;
     if (order !== 0) return order;
-    const key = Buffer.from(a.node.key(index)).toString('latin1');
+    const key = Buffer.from(a.node.key(a.index)).toString('latin1');
     throw new DivanError('CORRUPT', `two of the sources hold the key ${JSON.stringify(key)}`);
   }
 
+  /** Where keys are seqs, that of an entry in the target. */
   #seqOf(source: number, node: TreeNode, index: number): number {
+    if (this.#seqMaps === undefined) return 0;
     const seq = readSeq(node.bytes, node.keyStart(index));
-    return this.#seqMaps?.[source]?.map(seq) ?? seq;
+    return this.#seqMaps[source]?.map(seq) ?? seq;
   }
 }
 
