@@ -8,7 +8,7 @@ import { orderByPrefix } from '../file/radix-order.js';
 import { CODEC_RAW, checksum, filePos } from '../file/ref.js';
 import type { StorageFile } from '../file/storage.js';
 
-/** Runs closer together than this are read with what is between them. */
+/** Unless another distance is given. */
 const GAP_BYTES_MAX = 32 * 1024;
 /** If what is read that way would take more than this, only what adjoins is read at once. */
 const BUFFER_BYTES_MAX = 16 * 1024 * 1024;
@@ -29,6 +29,7 @@ interface Extent {
 
 export class Extents {
   readonly #file: StorageFile;
+  readonly #gapBytesMax: number;
   #positions = new Float64Array(1024);
   #lengths = new Uint32Array(1024);
   #checksums = new Uint32Array(1024);
@@ -40,8 +41,10 @@ export class Extents {
   #ascending = true;
   #buffer = new Uint8Array(0);
 
-  constructor(file: StorageFile) {
+  /** Runs closer together than `gapBytesMax` are read with what is between them. */
+  constructor(file: StorageFile, gapBytesMax = GAP_BYTES_MAX) {
     this.#file = file;
+    this.#gapBytesMax = gapBytesMax;
   }
 
   /** Holds the runs after `read`, each at its `place`. */
@@ -77,7 +80,7 @@ export class Extents {
     this.#order = this.#ascending
       ? undefined
       : orderByPrefix(this.#positions.subarray(0, this.#count), () => 0);
-    let extents = this.#plan(GAP_BYTES_MAX);
+    let extents = this.#plan(this.#gapBytesMax);
     if (lengthOf(extents) > BUFFER_BYTES_MAX) extents = this.#plan(0);
     const length = lengthOf(extents);
     if (this.#buffer.length < length) {

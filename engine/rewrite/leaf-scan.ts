@@ -8,6 +8,9 @@ import type { Source } from './source.js';
 /** Leaves are read in pieces of about this size. */
 const PIECE_BYTES = 1024 * 1024;
 
+/** In files that a rewrite made, the bodies of a leaf's rows stand before it: they are not to be read twice. */
+const GAP_BYTES_MAX = 4 * 1024;
+
 /** The leaves of a tree of a source from the one that may hold the first key after `after`, in pieces. Throws `CHECKSUM`, `CORRUPT`, `IO`. */
 export async function* leafPieces(
   source: Source,
@@ -70,7 +73,7 @@ async function readLeaves(
   to: number,
 ): Promise<TreeNode[]> {
   const refs = Array.from({ length: to - from }, (_, index) => parent.childRef(from + index));
-  const extents = new Extents(source.file);
+  const extents = new Extents(source.file, GAP_BYTES_MAX);
   const numbers = refs.map(({ pos, length, crc }) => extents.add(pos, length, crc));
   await extents.read();
   const { buffer } = extents.buffer;
