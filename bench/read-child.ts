@@ -1,7 +1,7 @@
 /** A program: reads all of a shard in one way and prints what it took as JSON. `node read-child.js get|all|changes SHARD`. */
 import { ReadOnlyShard } from '../engine/shard/read-only-shard.js';
 import type { Snapshot } from '../engine/shard/snapshot.js';
-import { seededRandom } from './random.js';
+import { seededRandom } from '../fixtures/random.js';
 import type { BenchRun } from './result.js';
 import { WORLD } from './sources.js';
 import { UsageMeter } from './usage.js';

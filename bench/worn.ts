@@ -5,7 +5,7 @@
 import type { DocumentEdit, EditedAttachment } from '../engine/shard/edit.js';
 import { parseRev, type Revision } from '../engine/shard/revision.js';
 import type { Shard } from '../engine/shard/shard.js';
-import { seededRandom } from './random.js';
+import { seededRandom } from '../fixtures/random.js';
 import { BATCH, batches, syntheticEdits, updateAll } from './sources.js';
 
 const UPDATES_PER_DOC = 3;

@@ -32,7 +32,7 @@ export interface LiveCompaction {
 /**
  * Compacts an open shard. Its users see no error and nothing of it but that writes wait for some milliseconds. An interrupted run
  * is gone on with, even if the shard was closed since; closing the shard interrupts it. Throws `LOCKED` if it is being compacted
- * already, `ABORTED`, `VERIFY_FAILED`, `WORKER`, and what reading and writing throw. The shard then goes on with its file, but is failed
+ * already, `CLOSED`, `ABORTED`, `VERIFY_FAILED`, `WORKER`, and what reading and writing throw. The shard then goes on with its file, but is failed
  * if it was the name of the new one that could not be made durable.
  */
 export async function compactLive(
@@ -43,26 +43,27 @@ export async function compactLive(
   const { path } = shard;
   if (busy.has(shard))
     throw new DivanError('LOCKED', `${path} is being compacted already`, { path });
-  busy.add(shard);
   const closing = new AbortController();
   const signal =
     options.signal === undefined
       ? closing.signal
       : AbortSignal.any([options.signal, closing.signal]);
-  const running = compactWith(world, shard, {
-    ...options,
-    signal,
-    // What is done when the shard is closed is kept for the next time.
-    get keepPartial() {
-      return options.keepPartial === true || closing.signal.aborted;
-    },
-  });
+  let running: Promise<LiveCompaction> | undefined;
   const stopListening = shard.onClosing(async () => {
     closing.abort();
     // Whoever started it hears of its failure.
-    await running.catch(() => undefined);
+    await running?.catch(() => undefined);
   });
+  busy.add(shard);
   try {
+    running = compactWith(world, shard, {
+      ...options,
+      signal,
+      // What is done when the shard is closed is kept for the next time.
+      get keepPartial() {
+        return options.keepPartial === true || closing.signal.aborted;
+      },
+    });
     return await running;
   } finally {
     stopListening();

@@ -18,11 +18,6 @@ export class SeqMap {
     this.base = base;
   }
 
-  /** True if seqs stay as they are. */
-  get isIdentity(): boolean {
-    return this.count === 1;
-  }
-
   /** Throws `LIMIT` for a result beyond 2^53 - 1. */
   map(seq: number): number {
     if (this.count === 1 || seq <= this.base) return seq;

@@ -112,15 +112,6 @@ export class Target implements NodeSink {
     return this.#builder.leafRun;
   }
 
-  get builder(): BulkBuilder {
-    return this.#builder;
-  }
-
-  /** How many trees are done. */
-  get passesDone(): number {
-    return this.#roots.length;
-  }
-
   /** Bytes of the stream so far. */
   get bytes(): number {
     return this.#piecePos + this.#used;

@@ -286,8 +286,12 @@ export class Shard implements CommitTarget {
     });
   }
 
-  /** Has `stop` called, and waits for it, before the shard is closed: for those who work on it in the background. Returns what ends that. */
+  /**
+   * Has `stop` called, and waits for it, before the shard is closed: for those who work on it in the background. Returns what ends
+   * that. Throws `CLOSED`.
+   */
   onClosing(stop: () => Promise<void>): () => void {
+    this.#assertOpen();
     this.#stopBeforeClosing.add(stop);
     return () => this.#stopBeforeClosing.delete(stop);
   }

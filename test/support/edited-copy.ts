@@ -34,6 +34,7 @@ export async function runEdited<Input, Output>(
   const copy = mkdtempSync(join(tmpdir(), 'divan-edited-'));
   try {
     cpSync(join(DIST, 'engine'), join(copy, 'engine'), { recursive: true });
+    cpSync(join(DIST, 'fixtures'), join(copy, 'fixtures'), { recursive: true });
     cpSync(join(DIST, 'test', 'support'), join(copy, 'test', 'support'), { recursive: true });
     symlinkSync(join(DIST, '..', 'node_modules'), join(copy, 'node_modules'));
     writeFileSync(join(copy, 'package.json'), '{"type":"module"}');
