@@ -8,6 +8,8 @@ import { divanStart } from './cli.js';
 
 export interface KillLoopOptions {
   readonly command: readonly string[];
+  /** The rate that the command is held to. */
+  readonly bytesPerSecond: number;
   readonly kills: number;
   /** A run lives for a random time below this, unless it ends before. */
   readonly lifeMsMax: number;
@@ -28,8 +30,8 @@ export interface KillLoopResult {
 interface Line {
   readonly atMs: number;
   readonly phase: string;
-  /** Of the whole work, 0 to 1000. */
-  readonly share: number;
+  /** Written so far, by earlier lives too. */
+  readonly bytes: number;
 }
 
 interface Life {
@@ -52,7 +54,7 @@ export async function killLoop(options: KillLoopOptions): Promise<KillLoopResult
   const early = phases.filter((phase) => phase === undefined).length;
   const verifying = phases.filter((phase) => phase === 'verify').length;
   const writing = phases.length - early - verifying;
-  return { early, writing, verifying, repeated: repeatedSeconds(lives) };
+  return { early, writing, verifying, repeated: repeatedSeconds(lives, options.bytesPerSecond) };
 }
 
 async function live(command: readonly string[], lifeMs: number): Promise<Life> {
@@ -78,20 +80,20 @@ async function live(command: readonly string[], lifeMs: number): Promise<Life> {
 }
 
 function parseLine(text: string): Line | undefined {
-  const { phase, share }: { phase?: unknown; share?: unknown } = JSON.parse(text);
-  if (typeof phase !== 'string' || typeof share !== 'number') return undefined;
-  return { atMs: performance.now(), phase, share };
+  const { phase, bytesDone }: { phase?: unknown; bytesDone?: unknown } = JSON.parse(text);
+  if (typeof phase !== 'string' || typeof bytesDone !== 'number') return undefined;
+  return { atMs: performance.now(), phase, bytes: bytesDone };
 }
 
-/** What each life had reached when it was killed, at the usual speed since its last line, less where the next one began. */
-function repeatedSeconds(lives: readonly Life[]): number[] {
-  const perMs = writingSpeed(lives);
+/** What each life had reached when it was killed, at the speed that it is held to since its last line, less where the next one began. */
+function repeatedSeconds(lives: readonly Life[], bytesPerSecond: number): number[] {
+  const perMs = bytesPerSecond / 1000;
   const repeated: number[] = [];
   let reached: number | undefined;
   for (const { lines, killedAtMs } of lives) {
     const first = lines[0];
     if (first !== undefined && reached !== undefined) {
-      repeated.push(Math.max(0, reached - first.share) / perMs / 1000);
+      repeated.push(Math.max(0, reached - first.bytes) / perMs / 1000);
       reached = undefined;
     }
     const last = lines.findLast(({ phase }) => phase !== 'verify');
@@ -99,23 +101,10 @@ function repeatedSeconds(lives: readonly Life[]): number[] {
     if (killedAtMs === undefined) reached = undefined;
     else if (last !== undefined) {
       const since = isVerifying ? 0 : (killedAtMs - last.atMs) * perMs;
-      reached = Math.max(reached ?? 0, last.share + since);
+      reached = Math.max(reached ?? 0, last.bytes + since);
     }
   }
   return repeated;
-}
-
-/** Shares a millisecond, of a usual stretch between two lines. */
-function writingSpeed(lives: readonly Life[]): number {
-  const speeds: number[] = [];
-  for (const { lines } of lives) {
-    for (const [index, line] of lines.entries()) {
-      const before = lines[index - 1];
-      if (before === undefined || line.phase !== 'documents') continue;
-      speeds.push((line.share - before.share) / (line.atMs - before.atMs));
-    }
-  }
-  return speeds.sort((a, b) => a - b)[Math.floor(speeds.length / 2)] ?? Number.NaN;
 }
 
 /** As a line for people. */

@@ -35,6 +35,7 @@ t.test('a split of a million documents, killed 50 times', async (t) => {
   const expectSame = () => t.strictSame(hashesBelow(out), expected, 'byte for byte');
   const result = await killLoop({
     command: [...command, '--rate', RATE],
+    bytesPerSecond: 10e6,
     kills: KILLS,
     lifeMsMax: 2500,
     random,
@@ -63,6 +64,7 @@ t.test('a compaction of a million documents, killed 50 times', async (t) => {
   copyFileSync(original, shard);
   const result = await killLoop({
     command: ['compact', shard, '--plan', plan, '--rate', RATE],
+    bytesPerSecond: 10e6,
     kills: KILLS,
     lifeMsMax: 2500,
     random,

@@ -167,6 +167,7 @@ t.test('killed at random moments', async (t) => {
   const expectSame = () => t.strictSame(hashesBelow(out), hashesBelow(whole), 'byte for byte');
   const result = await killLoop({
     command: [...command, '--rate', '3MB/s'],
+    bytesPerSecond: 3e6,
     kills: 10,
     lifeMsMax: 2200,
     random,
