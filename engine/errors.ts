@@ -10,6 +10,8 @@
 export const ERROR_CODES = {
   ABORTED: 'The caller cancelled the operation; what it had begun was undone.',
   ATTACHMENT_MISSING: 'A document names an attachment stub that its parent revision does not have.',
+  BAD_REQUEST:
+    'A request breaks the rules of its route: a query parameter, a header, the shape of its body.',
   CHECKPOINT:
     'The checkpoint of a rewrite is damaged, or belongs to another source, commit or set of ranges.',
   CHECKSUM: 'Bytes that a reference points to do not have the checksum that the reference holds.',
@@ -18,31 +20,45 @@ export const ERROR_CODES = {
   CORRUPT: 'The file is damaged before the point up to which it was known to be durable.',
   EXISTS: 'A file that was to be created is there already.',
   FAILED: 'An earlier write or sync of this shard failed; it must be opened again.',
+  FORBIDDEN: 'The caller is known and may not do that.',
   FORMAT_VERSION:
     'The file has a format version or an incompatible feature that this program does not know.',
   INVALID_DOCUMENT:
     'A document breaks a rule for documents: its id, a system member, a revision, an attachment.',
   INVALID_JSON:
     'A text is not the JSON that Divan stores: syntax, UTF-8, duplicate members, depth, surrogates.',
+  INVALID_NAME: 'A database has a name that none may have.',
   INVALID_PLAN: 'The plan of a rewrite is malformed, or is not for this command and these files.',
   INVALID_RANGE:
     'Hash ranges are malformed, or leave a gap, overlap, or do not tile the range of the source.',
+  INVALID_SETTING:
+    'A setting is unknown, malformed or out of its bounds, or may not be changed in this way.',
   IO: 'The operating system refused to read, write or sync.',
   LIMIT: 'A value is larger than the limit that the format sets for it.',
   LOCKED: 'Another process, or another handle of this one, has the file open for writing.',
-  NO_COMMIT: 'The file has bytes and a valid first block but no valid commit.',
-  NO_SPACE: 'The disk or the quota is full.',
+  METHOD_NOT_ALLOWED: 'The path is served, but not with this method.',
+  NOT_ACCEPTABLE: 'Nothing that can be served is of a type that the caller accepts.',
   NOT_A_SHARD:
     'The file is not a Divan shard file: its first block is missing, cut short or of another format.',
   NOT_FOUND: 'The file is not there.',
+  NO_COMMIT: 'The file has bytes and a valid first block but no valid commit.',
+  NO_SPACE: 'The disk or the quota is full.',
   OUT_OF_RANGE:
     'A document hashes outside the range of the shard, or outside every target of a split.',
+  RANGE_NOT_SATISFIABLE: 'The part of an attachment that was asked for is not there.',
   READ_ONLY: 'The shard was opened for reading only.',
   REPLACED: 'The path names another file than the one that was opened or locked.',
+  REQUEST_TIMEOUT: 'The body of a request came too slowly.',
   SETTINGS_DIFFER:
     'The sources of a merge differ in security, limits or hash rule, and it was not said whose to take.',
+  TOO_LARGE: 'A request, or something in it, is larger than the configured limit.',
   TRUNCATED:
     'The file is shorter than it was known to be when it was last sealed, opened or flushed.',
+  UNAUTHORIZED: 'The caller must say who it is, or the name or password is wrong.',
+  UNAVAILABLE:
+    'The server is doing too much at once, or is about to stop; the request can be sent again later.',
+  UNSUPPORTED_TYPE:
+    'The content type or content encoding of a request is not one that its route takes.',
   VERIFY_FAILED: 'A copy does not hold what its source holds.',
   WORKER: 'A worker thread failed or could not be started.',
 } as const;
