@@ -88,10 +88,15 @@ export class Database {
     return job;
   }
 
+  /** Which shard a document belongs to; `id` in UTF-8. */
+  shardIndexOf(id: Uint8Array): number {
+    const hash = hashOf(id, this.map.hashRule);
+    return this.shards.findIndex(({ range }) => hash <= range.end);
+  }
+
   /** The shard that a document belongs to; `id` in UTF-8. */
   shardOf(id: Uint8Array): DatabaseShard {
-    const hash = hashOf(id, this.map.hashRule);
-    const shard = this.shards.find(({ range }) => hash <= range.end);
+    const shard = this.shards[this.shardIndexOf(id)];
     if (shard === undefined) throw new DivanError('OUT_OF_RANGE', 'the shard map has a gap');
     return shard;
   }

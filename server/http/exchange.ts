@@ -3,8 +3,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { DivanError } from '../../engine/errors.js';
 import type { Host } from '../../engine/file/host.js';
 import { type Caller, NOBODY } from '../auth/caller.js';
-import { matchesEtag } from './etags.js';
-import { type JsonObject, type JsonValue, parseJson, parseJsonObject } from './json-value.js';
+import { formatETag, isNotModified } from './etags.js';
+import { type JsonObject, type JsonValue, objectOf, parseJson } from './json-value.js';
 import { Query } from './query.js';
 import { ReplyStream } from './reply-stream.js';
 import { type BodyBudget, bodyStream, hasBody, wholeBody } from './request-body.js';
@@ -123,8 +123,7 @@ export class Exchange {
   }
 
   async jsonObject(bytesMax = this.limits.documentBytesMax): Promise<JsonObject> {
-    this.assertJsonType();
-    return parseJsonObject(await this.body(bytesMax));
+    return objectOf(await this.json(bytesMax), 'the request body');
   }
 
   /** As CouchDB demands of every POST. Throws `UNSUPPORTED_TYPE`. */
@@ -154,11 +153,10 @@ export class Exchange {
     this.response.end(body);
   }
 
-  /** Replies that the client has it already, if its `If-None-Match` says so; true if it did. */
-  replyIfUnchanged(etag: string): boolean {
-    this.setHeader('ETag', etag);
-    const wanted = this.header('if-none-match');
-    if (wanted === undefined || !matchesEtag(wanted, etag)) return false;
+  /** Sends an entity tag along; replies that the client has it already, if its `If-None-Match` says so, and is true then. */
+  replyIfUnchanged(tag: string): boolean {
+    this.setHeader('ETag', formatETag(tag));
+    if (!isNotModified(this.header('if-none-match'), tag)) return false;
     this.#writeHead(304, {});
     this.response.end();
     return true;

@@ -7,7 +7,7 @@ import findMyWay from 'find-my-way';
 import { DivanError, isDivanError } from '../../engine/errors.js';
 import { errorReply, isInternalError } from './error-table.js';
 import { Exchange, type ExchangeContext } from './exchange.js';
-import { checkTarget } from './path.js';
+import { parseTarget, type RequestTarget } from './path.js';
 
 /**
  * Who may call a route. `anyone`: whoever reaches the port. `reader`: anyone, unless valid users are required. `server_admin`: admins of
@@ -39,13 +39,24 @@ export interface RouterHooks {
 
 const NO_PARAMS: ReadonlyMap<string, string> = new Map();
 
+/** A route with the places of its parameters in the path; the last one may take all that is left of it. */
+interface PlacedRoute {
+  readonly route: Route;
+  readonly params: readonly { readonly name: string; readonly index: number }[];
+  readonly restFrom: number | undefined;
+}
+
+/** What `*` at the end of a route's path is called. */
+export const REST = '*';
+
 export class Router {
   readonly routes: readonly Route[];
   readonly #router = findMyWay({
     ignoreTrailingSlash: true,
+    ignoreDuplicateSlashes: true,
     maxParamLength: 8192,
-    caseSensitive: true,
   });
+  readonly #placed = new Map<unknown, PlacedRoute>();
   readonly #context: ExchangeContext;
   readonly #hooks: RouterHooks;
   readonly #urlBytesMax: number;
@@ -61,8 +72,10 @@ export class Router {
     this.#hooks = hooks;
     this.#urlBytesMax = urlBytesMax;
     for (const route of routes) {
-      // The store is what a match is recognised by; the router never calls the handler itself.
-      this.#router.on(routed(route.method), route.path, () => undefined, route);
+      // A match is recognised by the handler that find-my-way gives back; it never calls it.
+      const handler = () => undefined;
+      this.#router.on(route.method, route.path, handler);
+      this.#placed.set(handler, placed(route));
     }
   }
 
@@ -72,10 +85,16 @@ export class Router {
     let exchange = new Exchange(this.#context, request, response, NO_PARAMS, '');
     let route: Route | undefined;
     try {
-      const { path, rawQuery } = checkTarget(request.url ?? '', this.#urlBytesMax);
-      const match = this.#find(request.method ?? '', path);
-      route = match.route;
-      exchange = new Exchange(this.#context, request, response, match.params, rawQuery);
+      const target = parseTarget(request.url ?? '', this.#urlBytesMax);
+      const found = this.#find(request.method ?? '', target.path);
+      route = found.route;
+      exchange = new Exchange(
+        this.#context,
+        request,
+        response,
+        paramsOf(found, target),
+        target.query,
+      );
       const authorized = this.#hooks.authorize(exchange, route.access);
       if (authorized !== undefined) await authorized;
       await route.handle(exchange);
@@ -87,19 +106,14 @@ export class Router {
     }
   }
 
-  #find(method: string, path: string): { route: Route; params: ReadonlyMap<string, string> } {
+  #find(method: string, path: string): PlacedRoute {
     const wanted = METHODS.find((known) => known === (method === 'HEAD' ? 'GET' : method));
-    const match = wanted === undefined ? null : this.#router.find(routed(wanted), path);
-    if (match !== null) return { route: this.#routeOf(match.store), params: paramsOf(match.params) };
-    const allowed = METHODS.filter((known) => this.#router.find(routed(known), path) !== null);
+    const match = wanted === undefined ? null : this.#router.find(wanted, path);
+    const found = match === null ? undefined : this.#placed.get(match.handler);
+    if (found !== undefined) return found;
+    const allowed = METHODS.filter((known) => this.#router.find(known, path) !== null);
     if (allowed.length === 0) throw new DivanError('NOT_FOUND', 'missing');
     throw new MethodNotAllowed(allowed);
-  }
-
-  #routeOf(store: unknown): Route {
-    const route = this.routes.find((route) => route === store);
-    if (route === undefined) throw new RangeError('the router found what it was not given');
-    return route;
   }
 
   #fail(exchange: Exchange, error: unknown): void {
@@ -134,13 +148,21 @@ class MethodNotAllowed extends DivanError {
   }
 }
 
-/** Any name will do for the router's own table: COPY is none that it knows everywhere. */
-function routed(method: Method): 'GET' | 'PUT' | 'POST' | 'DELETE' | 'COPY' {
-  return method;
+function placed(route: Route): PlacedRoute {
+  const params: { name: string; index: number }[] = [];
+  let restFrom: number | undefined;
+  for (const [index, segment] of route.path.split('/').slice(1).entries()) {
+    if (segment.startsWith(':')) params.push({ name: segment.slice(1), index });
+    if (segment === REST) restFrom = index;
+  }
+  return { route, params, restFrom };
 }
 
-function paramsOf(params: Readonly<Record<string, string | undefined>>): ReadonlyMap<string, string> {
-  const map = new Map<string, string>();
-  for (const [name, value] of Object.entries(params)) if (value !== undefined) map.set(name, value);
-  return map;
+/** The parameters, from the segments that were decoded once: find-my-way only says which route it is. */
+function paramsOf(found: PlacedRoute, { segments }: RequestTarget): ReadonlyMap<string, string> {
+  if (found.params.length === 0) return NO_PARAMS;
+  const params = new Map<string, string>();
+  for (const { name, index } of found.params) params.set(name, segments[index] ?? '');
+  if (found.restFrom !== undefined) params.set(REST, segments.slice(found.restFrom).join('/'));
+  return params;
 }
