@@ -76,7 +76,7 @@ class DocumentLists {
   }
 
   get #keysMax(): number {
-    return this.#services.config.get('couchdb/max_list_keys');
+    return this.#services.config.get('chttpd/max_all_docs_keys');
   }
 
   async #reply(

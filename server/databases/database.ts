@@ -4,7 +4,7 @@
  * Every read is of a snapshot of one shard; every write resolves when it is durable.
  */
 import { join } from 'node:path';
-import { DivanError } from '../../engine/errors.js';
+import { DivanError, isDivanError } from '../../engine/errors.js';
 import type { AttachmentInput } from '../../engine/shard/document.js';
 import type { EditOutcome } from '../../engine/shard/document-writer.js';
 import type { DocumentEdit, EditedAttachment } from '../../engine/shard/edit.js';
@@ -106,15 +106,29 @@ export class Database {
     return this.shardOf(id).slot.read((reader) => work(reader.snapshot()));
   }
 
-  /** Writes documents, each on its own, and resolves when they are durable. The outcomes are in the order of the writes. */
+  /**
+   * Writes documents, each on its own, and resolves when they are durable. The outcomes are in the order of the writes; a shard that
+   * fails refuses those that are its own. Rejects if all shards fail.
+   */
   async update(writes: readonly DocumentWrite[]): Promise<EditOutcome[]> {
-    const outcomes: EditOutcome[] = new Array(writes.length);
-    await Promise.all(
-      this.#byShard(writes).map(async ({ slot, writes, places }) => {
-        const done = await updateShard(slot, writes);
-        for (const [index, outcome] of done.entries()) outcomes[places[index] ?? 0] = outcome;
-      }),
+    const groups = this.#byShard(writes);
+    const results = await Promise.allSettled(
+      groups.map(({ slot, writes }) => updateShard(slot, writes)),
     );
+    const outcomes: EditOutcome[] = new Array(writes.length);
+    let failures = 0;
+    for (const [index, { writes, places }] of groups.entries()) {
+      const result = results[index];
+      if (result?.status === 'rejected') {
+        if (!isDivanError(result.reason) || ++failures === groups.length) throw result.reason;
+        for (const place of places) outcomes[place] = { ok: false, error: result.reason };
+        continue;
+      }
+      for (const at of writes.keys()) {
+        const outcome = result?.value[at];
+        if (outcome !== undefined) outcomes[places[at] ?? 0] = outcome;
+      }
+    }
     return outcomes;
   }
 
