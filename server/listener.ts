@@ -125,7 +125,10 @@ function listen(server: Server, { host, port }: ListenerOptions): Promise<void> 
 }
 
 const REFUSALS: ReadonlyMap<string | undefined, readonly [string, string, string]> = new Map([
-  ['HPE_HEADER_OVERFLOW', ['431 Request Header Fields Too Large', 'too_large', 'headers too large']],
+  [
+    'HPE_HEADER_OVERFLOW',
+    ['431 Request Header Fields Too Large', 'too_large', 'headers too large'],
+  ],
   ['ERR_HTTP_REQUEST_TIMEOUT', ['408 Request Timeout', 'timeout', 'the request came too slowly']],
 ]);
 

@@ -144,7 +144,10 @@ export function leavesOf(tree: RevTree): RevNode[] {
 }
 
 /** The winner of an encoded tree, without decoding one that is a path. Throws `CORRUPT`. */
-export function winnerOf(encoded: Uint8Array): { readonly revision: Revision; readonly deleted: boolean } {
+export function winnerOf(encoded: Uint8Array): {
+  readonly revision: Revision;
+  readonly deleted: boolean;
+} {
   const path = readPath(encoded);
   if (path !== undefined) return { revision: path.leaf, deleted: path.deleted };
   const [winner] = leavesOf(decodeTree(encoded));

@@ -79,11 +79,7 @@ class DocumentLists {
     return this.#services.config.get('chttpd/max_all_docs_keys');
   }
 
-  async #reply(
-    exchange: Exchange,
-    queries: readonly ListQuery[],
-    several: boolean,
-  ): Promise<void> {
+  async #reply(exchange: Exchange, queries: readonly ListQuery[], several: boolean): Promise<void> {
     const database = this.#services.catalog.get(exchange.param('db'));
     await database.readAll(async (snapshots) => {
       const out = exchange.stream(200);
@@ -230,4 +226,3 @@ class DocumentList {
 function textOf(key: Uint8Array): string {
   return Buffer.from(key.buffer, key.byteOffset, key.length).toString();
 }
-

@@ -10,6 +10,9 @@ import { idRange } from './id-range.js';
 import { type ListQuery, listQuery } from './list-query.js';
 import type { Services } from './services.js';
 
+const NO_SECURITY = new Uint8Array(0);
+const ADMIN_ONLY = Buffer.from('{"admins":{"roles":["_admin"]},"members":{"roles":["_admin"]}}');
+
 /** As in CouchDB. */
 const INFO_KEYS_MAX = 100;
 const Q_MAX = 64;
@@ -145,7 +148,8 @@ class Databases {
 
   #firstSecurity(name: string): Uint8Array {
     const setting = this.#services.config.get('couchdb/default_security');
-    return Buffer.from(JSON.stringify(defaultSecurity(setting, isSystemName(name))));
+    if (setting === 'everyone' || isSystemName(name)) return NO_SECURITY;
+    return ADMIN_ONLY;
   }
 }
 
@@ -172,7 +176,12 @@ export async function databaseInfo(database: Database): Promise<{ [name: string]
       doc_count: sum(({ liveDocs }) => liveDocs),
       disk_format_version: DISK_FORMAT_VERSION,
       compact_running: database.isCompacting,
-      cluster: { q: map.shards.length, n: map.copies, w: quorum(map.copies), r: quorum(map.copies) },
+      cluster: {
+        q: map.shards.length,
+        n: map.copies,
+        w: quorum(map.copies),
+        r: quorum(map.copies),
+      },
     };
   });
 }

@@ -22,15 +22,30 @@ export const REVISIONS_MAX = 10_000;
 export function documentRoutes(services: Services): Route[] {
   const documents = new Documents(services);
   return ['/:db/:doc', '/:db/_design/:ddoc', '/:db/_local/:local'].flatMap((path) => [
-    { method: 'GET', path, access: 'database_member', handle: (exchange) => documents.get(exchange) },
-    { method: 'PUT', path, access: 'database_member', handle: (exchange) => documents.put(exchange) },
+    {
+      method: 'GET',
+      path,
+      access: 'database_member',
+      handle: (exchange) => documents.get(exchange),
+    },
+    {
+      method: 'PUT',
+      path,
+      access: 'database_member',
+      handle: (exchange) => documents.put(exchange),
+    },
     {
       method: 'DELETE',
       path,
       access: 'database_member',
       handle: (exchange) => documents.remove(exchange),
     },
-    { method: 'COPY', path, access: 'database_member', handle: (exchange) => documents.copy(exchange) },
+    {
+      method: 'COPY',
+      path,
+      access: 'database_member',
+      handle: (exchange) => documents.copy(exchange),
+    },
   ]);
 }
 
@@ -85,9 +100,7 @@ export function leafOf(document: ReadDocument | undefined, query: Query): Leaf {
   }
   const revision = parseRev(rev);
   const [leaf] =
-    query.boolean('latest') === true
-      ? document.leavesFrom(revision)
-      : [document.leaf(revision)];
+    query.boolean('latest') === true ? document.leavesFrom(revision) : [document.leaf(revision)];
   if (leaf === undefined) throw new DivanError('NOT_FOUND', 'missing');
   return leaf;
 }

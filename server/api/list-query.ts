@@ -41,11 +41,7 @@ interface Source {
 }
 
 /** Of a request; what its body says wins over its query. Throws `BAD_REQUEST`, `TOO_LARGE`. */
-export function listQuery(
-  query: Query,
-  body: JsonObject | undefined,
-  keysMax: number,
-): ListQuery {
+export function listQuery(query: Query, body: JsonObject | undefined, keysMax: number): ListQuery {
   const inQuery: Source = {
     boolean: (name) => query.boolean(name),
     count: (name) => query.integer(name, { min: 0, max: COUNT_MAX }),

@@ -5,7 +5,12 @@ import type { Services } from './services.js';
 
 export function serverInfoRoutes(services: Services): Route[] {
   return [
-    { method: 'GET', path: '/', access: 'anyone', handle: (exchange) => welcome(services, exchange) },
+    {
+      method: 'GET',
+      path: '/',
+      access: 'anyone',
+      handle: (exchange) => welcome(services, exchange),
+    },
     { method: 'GET', path: '/_up', access: 'anyone', handle: (exchange) => up(services, exchange) },
     {
       method: 'GET',
@@ -22,11 +27,11 @@ export function serverInfoRoutes(services: Services): Route[] {
   ];
 }
 
-function welcome({ identity, version }: Services, exchange: Exchange): void {
+function welcome({ uuid, version }: Services, exchange: Exchange): void {
   exchange.reply(200, {
     couchdb: 'Welcome',
     version: COUCHDB_VERSION,
-    uuid: identity.uuid,
+    uuid,
     features: FEATURES,
     vendor: { name: 'Divan', version },
   });
@@ -36,8 +41,8 @@ function welcome({ identity, version }: Services, exchange: Exchange): void {
 const COUCHDB_VERSION = '3.5.0';
 const FEATURES = ['partitioned'];
 
-function up({ isStopping }: Services, exchange: Exchange): void {
-  if (isStopping()) exchange.reply(503, { status: 'stopping' });
+function up({ stopping }: Services, exchange: Exchange): void {
+  if (stopping.aborted) exchange.reply(503, { status: 'stopping' });
   else exchange.reply(200, { status: 'ok', seeds: {} });
 }
 

@@ -9,8 +9,8 @@ import type { AttachmentInput } from '../../engine/shard/document.js';
 import type { EditOutcome } from '../../engine/shard/document-writer.js';
 import type { DocumentEdit, EditedAttachment } from '../../engine/shard/edit.js';
 import { hashOf, type ShardRange } from '../../engine/shard/hash.js';
-import type { LocalEdit } from '../../engine/shard/local-writer.js';
 import { LOCAL_PREFIX } from '../../engine/shard/local-tree.js';
+import type { LocalEdit } from '../../engine/shard/local-writer.js';
 import type { MetadataEdit } from '../../engine/shard/metadata-writer.js';
 import type { Revision } from '../../engine/shard/revision.js';
 import type { Shard } from '../../engine/shard/shard.js';
@@ -50,6 +50,8 @@ export class Database {
   readonly map: ShardMap;
   /** In the order of their ranges. */
   readonly shards: readonly DatabaseShard[];
+  /** The shards that are being compacted. */
+  readonly compacting = new Set<DatabaseShard>();
   readonly #ended = new AbortController();
   /** What goes on in the background and must stop before the files go. */
   readonly #jobs = new Set<Promise<unknown>>();
@@ -67,6 +69,11 @@ export class Database {
 
   get name(): string {
     return this.map.name;
+  }
+
+  /** True while one of its shards is being compacted. */
+  get isCompacting(): boolean {
+    return this.compacting.size > 0;
   }
 
   /** Aborted when the database is deleted. */
@@ -223,7 +230,9 @@ async function storeAll(
   const stored = new Map<string, EditedAttachment>();
   for (const [name, { contentType, revpos, data, encoded }] of attachments) {
     const bytes =
-      data === undefined ? undefined : await shard.store(data instanceof Uint8Array ? [data] : data);
+      data === undefined
+        ? undefined
+        : await shard.store(data instanceof Uint8Array ? [data] : data);
     stored.set(name, {
       contentType,
       revpos,

@@ -28,7 +28,10 @@ export function documentWrite(scanned: ScannedDocument, options: WriteOptions): 
   if (options.newEdits) return { ...write, parent: rev ?? scanned.path?.[0] };
   const path = scanned.path ?? (rev === undefined ? undefined : [rev]);
   if (path !== undefined) return { ...write, path };
-  throw new DivanError('BAD_REQUEST', 'a replicated document (new_edits=false) needs its _rev or _revisions');
+  throw new DivanError(
+    'BAD_REQUEST',
+    'a replicated document (new_edits=false) needs its _rev or _revisions',
+  );
 }
 
 /** The one revision of two places that may name it. Throws `BAD_REQUEST` if they differ. */

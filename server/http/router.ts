@@ -29,6 +29,8 @@ export interface Route {
 
 /** What surrounds the routes. */
 export interface RouterHooks {
+  /** Whether a segment of a path can be the parameter of that name: `_all_docs` is no `:doc`. */
+  readonly accepts: (param: string, segment: string) => boolean;
   /** Finds out who calls and whether it may. Throws `UNAUTHORIZED`, `FORBIDDEN`, `NOT_FOUND`. */
   readonly authorize: (exchange: Exchange, access: Access) => Promise<void> | void;
   /** Told of every request when its reply is complete or given up. */
@@ -86,7 +88,7 @@ export class Router {
     let route: Route | undefined;
     try {
       const target = parseTarget(request.url ?? '', this.#urlBytesMax);
-      const found = this.#find(request.method ?? '', target.path);
+      const found = this.#find(request.method ?? '', target);
       route = found.route;
       exchange = new Exchange(
         this.#context,
@@ -106,20 +108,29 @@ export class Router {
     }
   }
 
-  #find(method: string, path: string): PlacedRoute {
+  #find(method: string, target: RequestTarget): PlacedRoute {
     const wanted = METHODS.find((known) => known === (method === 'HEAD' ? 'GET' : method));
-    const match = wanted === undefined ? null : this.#router.find(wanted, path);
-    const found = match === null ? undefined : this.#placed.get(match.handler);
+    const found = wanted === undefined ? undefined : this.#match(wanted, target);
     if (found !== undefined) return found;
-    const allowed = METHODS.filter((known) => this.#router.find(known, path) !== null);
+    const allowed = METHODS.filter((known) => this.#match(known, target) !== undefined);
     if (allowed.length === 0) throw new DivanError('NOT_FOUND', 'missing');
     throw new MethodNotAllowed(allowed);
+  }
+
+  #match(method: Method, { path, segments }: RequestTarget): PlacedRoute | undefined {
+    const match = this.#router.find(method, path);
+    const found = match === null ? undefined : this.#placed.get(match.handler);
+    const fits = found?.params.every(({ name, index }) =>
+      this.#hooks.accepts(name, segments[index] ?? ''),
+    );
+    return fits === true ? found : undefined;
   }
 
   #fail(exchange: Exchange, error: unknown): void {
     const { response } = exchange;
     const isKnown = isDivanError(error);
-    const id = !isKnown || isInternalError(error) ? this.#hooks.onError(exchange, error) : undefined;
+    const id =
+      !isKnown || isInternalError(error) ? this.#hooks.onError(exchange, error) : undefined;
     if (response.headersSent || response.destroyed) {
       // What was sent looks whole to nobody: the client sees that the connection broke.
       response.destroy();
@@ -128,7 +139,10 @@ export class Router {
     const { status, error: name, reason } = isKnown ? errorReply(error) : DEFECT;
     if (error instanceof MethodNotAllowed) exchange.setHeader('Allow', error.allow);
     if (status === 401) exchange.setHeader('WWW-Authenticate', 'Basic realm="Divan"');
-    exchange.reply(status, id === undefined ? { error: name, reason } : { error: name, reason, ref: id });
+    exchange.reply(
+      status,
+      id === undefined ? { error: name, reason } : { error: name, reason, ref: id },
+    );
   }
 }
 
