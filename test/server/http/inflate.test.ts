@@ -99,7 +99,9 @@ t.test('a slow reader holds up the source, and one that leaves off closes it', a
     t.ok(seen.asked < 40, `${seen.asked} of ${chunks.length} chunks were asked for`);
     break;
   }
-  await new Promise((resolve) => setTimeout(resolve, 50));
+  for (let wait = 0; seen.isOpen && wait < 100; wait++) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
   t.equal(seen.isOpen, false);
 });
 
