@@ -22,18 +22,25 @@ export interface DocumentText {
 export function documentText(parts: DocumentText): Uint8Array {
   const head: string[] = [`"_id":${JSON.stringify(parts.id)},"_rev":${JSON.stringify(parts.rev)}`];
   if (parts.deleted === true) head.push('"_deleted":true');
-  const [newest] = parts.path ?? [];
-  if (newest !== undefined && parts.path !== undefined) {
-    const ids = parts.path.map(({ code }) => formatRevId(code));
-    head.push(`"_revisions":${JSON.stringify({ start: newest.gen, ids })}`);
-  }
+  if (parts.path !== undefined && parts.path.length > 0) head.push(revisionsText(parts.path));
   if (parts.attachments !== undefined && parts.attachments.length > 0) {
     head.push(`"_attachments":{${parts.attachments.map(attachmentText).join(',')}}`);
   }
-  const members = parts.body.length > 2 ? parts.body.subarray(1) : CLOSE;
+  return withMembers(head.join(','), parts.body);
+}
+
+/** The member `_revisions` of a path, newest first. */
+export function revisionsText(path: readonly Revision[]): string {
+  const ids = path.map(({ code }) => formatRevId(code));
+  return `"_revisions":${JSON.stringify({ start: path[0]?.gen ?? 0, ids })}`;
+}
+
+/** A body with more members, as JSON text, in front of its own. */
+export function withMembers(members: string, body: Uint8Array): Uint8Array {
+  const isEmpty = body.length <= 2;
   return Buffer.concat([
-    Buffer.from(`{${head.join(',')}${parts.body.length > 2 ? ',' : ''}`),
-    members,
+    Buffer.from(`{${members}${isEmpty ? '' : ','}`),
+    isEmpty ? CLOSE : body.subarray(1),
   ]);
 }
 

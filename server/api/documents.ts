@@ -1,0 +1,251 @@
+/** `/{db}/{docid}`: one document. */
+import { DivanError } from '../../engine/errors.js';
+import { checkId, DocumentScanner, isLocalId } from '../../engine/shard/document.js';
+import { localDocText } from '../../engine/shard/document-text.js';
+import { LOCAL_PREFIX } from '../../engine/shard/local-tree.js';
+import { formatRev, parseRev, type Revision } from '../../engine/shard/revision.js';
+import type { Leaf } from '../../engine/shard/seq-tree.js';
+import type { Snapshot } from '../../engine/shard/snapshot.js';
+import type { Database } from '../databases/database.js';
+import { ReadDocument, type ViewOptions } from '../databases/document-view.js';
+import { agreed, documentWrite, localWrite } from '../databases/document-write.js';
+import { formatETag, revisionOfIfMatch } from '../http/etags.js';
+import type { Exchange } from '../http/exchange.js';
+import { percentDecode } from '../http/percent.js';
+import type { Query } from '../http/query.js';
+import type { Route } from '../http/router.js';
+import type { Services } from './services.js';
+
+/** At most so many revisions are asked for at once. */
+export const REVISIONS_MAX = 10_000;
+
+export function documentRoutes(services: Services): Route[] {
+  const documents = new Documents(services);
+  return ['/:db/:doc', '/:db/_design/:ddoc', '/:db/_local/:local'].flatMap((path) => [
+    {
+      method: 'GET',
+      path,
+      access: 'database_member',
+      handle: (exchange) => documents.get(exchange),
+    },
+    {
+      method: 'PUT',
+      path,
+      access: 'database_member',
+      handle: (exchange) => documents.put(exchange),
+    },
+    {
+      method: 'DELETE',
+      path,
+      access: 'database_member',
+      handle: (exchange) => documents.remove(exchange),
+    },
+    {
+      method: 'COPY',
+      path,
+      access: 'database_member',
+      handle: (exchange) => documents.copy(exchange),
+    },
+  ]);
+}
+
+/** The id in the path of a request, in UTF-8. Throws `INVALID_DOCUMENT`, `LIMIT`. */
+export function documentId(exchange: Exchange): Uint8Array {
+  const { params } = exchange;
+  const ddoc = params.get('ddoc');
+  const local = params.get('local');
+  const text =
+    ddoc !== undefined
+      ? `_design/${ddoc}`
+      : local !== undefined
+        ? LOCAL_PREFIX + local
+        : exchange.param('doc');
+  const id = Buffer.from(text);
+  checkId(id);
+  return id;
+}
+
+/** What a query asks to be shown. */
+export function viewOptions(query: Query): ViewOptions {
+  const meta = query.boolean('meta') === true;
+  const since = query.strings('atts_since', REVISIONS_MAX);
+  return {
+    revs: query.boolean('revs') === true,
+    revsInfo: meta || query.boolean('revs_info') === true,
+    conflicts: meta || query.boolean('conflicts') === true,
+    deletedConflicts: meta || query.boolean('deleted_conflicts') === true,
+    localSeq: query.boolean('local_seq') === true,
+    attachments: since?.map(parseRev) ?? query.boolean('attachments') === true,
+    encodingInfo: query.boolean('att_encoding_info') === true,
+  };
+}
+
+/** The revision that a request names in its query or in `If-Match`. Throws `BAD_REQUEST`, `INVALID_DOCUMENT`. */
+export function revisionOf(exchange: Exchange): Revision | undefined {
+  const inQuery = exchange.query.string('rev');
+  const header = revisionOfIfMatch(exchange.header('if-match'));
+  return agreed(
+    header === undefined ? undefined : parseRev(header),
+    inQuery === undefined || inQuery === '' ? undefined : parseRev(inQuery),
+  );
+}
+
+/** The leaf that a query names, or the winner. Throws `NOT_FOUND`, as CouchDB does with `missing` or `deleted`. */
+export function leafOf(document: ReadDocument | undefined, query: Query): Leaf {
+  if (document === undefined) throw new DivanError('NOT_FOUND', 'missing');
+  const rev = query.string('rev');
+  if (rev === undefined) {
+    if (document.winner.deleted) throw new DivanError('NOT_FOUND', 'deleted');
+    return document.winner;
+  }
+  const revision = parseRev(rev);
+  const [leaf] =
+    query.boolean('latest') === true ? document.leavesFrom(revision) : [document.leaf(revision)];
+  if (leaf === undefined) throw new DivanError('NOT_FOUND', 'missing');
+  return leaf;
+}
+
+class Documents {
+  readonly #services: Services;
+  readonly #scanner = new DocumentScanner();
+
+  constructor(services: Services) {
+    this.#services = services;
+  }
+
+  async get(exchange: Exchange): Promise<void> {
+    const database = this.#database(exchange);
+    const id = documentId(exchange);
+    if (isLocalId(id)) return this.#getLocal(exchange, database, id);
+    await database.read(id, async (snapshot) => {
+      const { query } = exchange;
+      const document = await ReadDocument.find(snapshot, id);
+      if (query.has('open_revs')) return this.#openRevisions(exchange, document);
+      const leaf = leafOf(document, query);
+      const names = query.names();
+      // Only the bare document is the same as long as its revision is.
+      const isBare = names.length === 0 || (names.length === 1 && query.has('rev'));
+      if (isBare && exchange.replyIfUnchanged(formatRev(leaf.revision))) return;
+      if (document === undefined) return;
+      const options = names.length === 0 ? {} : viewOptions(query);
+      exchange.replyText(200, await document.text(leaf, options));
+    });
+  }
+
+  async put(exchange: Exchange): Promise<void> {
+    const database = this.#database(exchange);
+    const id = documentId(exchange);
+    const bytes = await exchange.body(this.#services.config.get('chttpd/max_http_request_size'));
+    const scanned = this.#scanner.scan(bytes, 0, bytes.length);
+    if (isLocalId(id)) {
+      const revision = await database.putLocal(localWrite(scanned, id));
+      this.#replyWritten(exchange, id, `0-${revision}`, scanned.deleted);
+      return;
+    }
+    const newEdits = exchange.query.boolean('new_edits') !== false;
+    const rev = revisionOf(exchange);
+    const write = documentWrite(scanned, { id, rev, newEdits });
+    const { rev: written } = await database.put(write);
+    this.#replyWritten(exchange, id, formatRev(written), write.deleted);
+  }
+
+  async remove(exchange: Exchange): Promise<void> {
+    const database = this.#database(exchange);
+    const id = documentId(exchange);
+    if (isLocalId(id)) {
+      await this.#removeLocal(exchange, database, id);
+      return;
+    }
+    const parent = revisionOf(exchange);
+    if (parent === undefined) await this.#assertExists(database, id);
+    const { rev } = await database.put({ id, body: EMPTY_BODY, deleted: true, parent });
+    this.#replyWritten(exchange, id, formatRev(rev), true);
+  }
+
+  /** Copies a document to the id, and over the revision, that the `Destination` header names. */
+  async copy(exchange: Exchange): Promise<void> {
+    const database = this.#database(exchange);
+    const id = documentId(exchange);
+    const { id: targetId, rev: parent } = destinationOf(exchange);
+    await database.read(id, async (snapshot) => {
+      const leaf = leafOf(await ReadDocument.find(snapshot, id), exchange.query);
+      const body = await snapshot.body(leaf);
+      const attachments = new Map(
+        leaf.attachments.map((attachment) => {
+          const { name, contentType, encoding, decodedLength } = attachment;
+          const encoded = encoding === undefined ? undefined : { encoding, decodedLength };
+          const data = snapshot.attachment(attachment);
+          return [name, { contentType, revpos: undefined, data, encoded }];
+        }),
+      );
+      const write = { id: targetId, body, deleted: leaf.deleted, parent };
+      const { rev } = await database.put(
+        attachments.size === 0 ? write : { ...write, attachments },
+      );
+      this.#replyWritten(exchange, targetId, formatRev(rev), false);
+    });
+  }
+
+  #database(exchange: Exchange): Database {
+    return this.#services.catalog.get(exchange.param('db'));
+  }
+
+  async #getLocal(exchange: Exchange, database: Database, id: Uint8Array): Promise<void> {
+    const name = id.subarray(LOCAL_PREFIX.length);
+    const { slot } = database.localShardOf(name);
+    const doc = await slot.read((reader) => reader.snapshot().localDoc(name));
+    if (doc === undefined) throw new DivanError('NOT_FOUND', 'missing');
+    exchange.replyText(200, localDocText(Buffer.from(name).toString(), doc.revision, doc.body));
+  }
+
+  async #removeLocal(exchange: Exchange, database: Database, id: Uint8Array): Promise<void> {
+    const name = id.subarray(LOCAL_PREFIX.length);
+    const known = /^0-([0-9]{1,15})$/.exec(exchange.query.string('rev') ?? '')?.[1];
+    const { slot } = database.localShardOf(name);
+    const doc = await slot.read((reader) => reader.snapshot().localDoc(name));
+    if (doc === undefined) throw new DivanError('NOT_FOUND', 'missing');
+    const revision = known === undefined ? undefined : Number(known);
+    await database.putLocal({ id: name, body: undefined, revision });
+    this.#replyWritten(exchange, id, '0-0', true);
+  }
+
+  /** Deleting what is not there is no conflict. */
+  async #assertExists(database: Database, id: Uint8Array): Promise<void> {
+    const stored = await database.read(id, (snapshot: Snapshot) => snapshot.stored(id));
+    if (stored === undefined) throw new DivanError('NOT_FOUND', 'missing');
+    if (stored.deleted) throw new DivanError('NOT_FOUND', 'deleted');
+    throw new DivanError('CONFLICT', 'Document update conflict.');
+  }
+
+  #openRevisions(exchange: Exchange, document: ReadDocument | undefined): Promise<void> {
+    void document;
+    throw new DivanError('BAD_REQUEST', `open_revs of ${exchange.param('db')}`);
+  }
+
+  #replyWritten(exchange: Exchange, id: Uint8Array, rev: string, deleted: boolean): void {
+    const text = Buffer.from(id).toString();
+    const { host } = exchange.request.headers;
+    if (host !== undefined) exchange.setHeader('Location', locationOf(host, exchange, text));
+    exchange.reply(deleted ? 200 : 201, { ok: true, id: text, rev }, { ETag: formatETag(rev) });
+  }
+}
+
+const EMPTY_BODY = Buffer.from('{}');
+
+function locationOf(host: string, exchange: Exchange, id: string): string {
+  const path = id.split('/').map(encodeURIComponent).join('/');
+  return `http://${host}/${encodeURIComponent(exchange.param('db'))}/${path}`;
+}
+
+/** `Destination: <id>[?rev=<rev>]`, percent-encoded. Throws `BAD_REQUEST`. */
+function destinationOf(exchange: Exchange): { id: Uint8Array; rev: Revision | undefined } {
+  const header = exchange.header('destination');
+  if (header === undefined || header === '') {
+    throw new DivanError('BAD_REQUEST', 'Destination header is mandatory for COPY.');
+  }
+  const [path = '', query = ''] = header.split('?', 2);
+  const rev = /^rev=(.+)$/.exec(query)?.[1];
+  const id = Buffer.from(percentDecode(path, 0, path.length, false, 'the Destination header'));
+  checkId(id);
+  return { id, rev: rev === undefined ? undefined : parseRev(rev) };
+}

@@ -1,0 +1,216 @@
+/**
+ * The databases of this node: made, found, removed. Their shard maps are records of the node.
+ *
+ * A database is made in three durable steps: its map as `creating`, its files, its map as `live`; and removed in three: its map as
+ * `deleting`, its files, its map. A start finishes what a crash left half done, so no file is without a map, and no answer was given
+ * before the step that it speaks of was durable.
+ */
+import { basename, dirname, join } from 'node:path';
+import { DivanError, isDivanError } from '../../engine/errors.js';
+import type { Storage } from '../../engine/file/storage.js';
+import { compactCheckpointPath } from '../../engine/rewrite/compact.js';
+import { removeLeftovers } from '../../engine/rewrite/job.js';
+import type { HashRule } from '../../engine/shard/hash.js';
+import type { NodeRecords } from '../node-records.js';
+import type { ServerWorld } from '../world.js';
+import { Database } from './database.js';
+import { checkDatabaseName } from './database-name.js';
+import {
+  newShardMap,
+  readShardMap,
+  SHARD_MAP_PREFIX,
+  type ShardMap,
+  shardMapKey,
+  shardMapRecord,
+} from './shard-map.js';
+import type { ShardPool } from './shard-pool.js';
+
+export interface NewDatabase {
+  /** Into how many shards it is divided. */
+  readonly q: number;
+  readonly copies: number;
+  readonly hashRule: HashRule;
+  /** JSON text of its first security object; empty for none. */
+  readonly security: Uint8Array;
+}
+
+/** Heard when databases come and go. */
+export type CatalogListener = (name: string, what: 'created' | 'deleted') => void;
+
+export class Catalog {
+  readonly #world: ServerWorld;
+  readonly #records: NodeRecords;
+  readonly #pool: ShardPool;
+  readonly #dataDir: string;
+  readonly #databases = new Map<string, Database>();
+  /** Names that are being made or removed. */
+  readonly #changing = new Map<string, Promise<unknown>>();
+  readonly #listeners = new Set<CatalogListener>();
+
+  private constructor(world: ServerWorld, records: NodeRecords, pool: ShardPool, dataDir: string) {
+    this.#world = world;
+    this.#records = records;
+    this.#pool = pool;
+    this.#dataDir = dataDir;
+  }
+
+  /** Finishes what a crash left half done, and finds the rest. Throws `CORRUPT` for a bad shard map, and what the disk throws. */
+  static async open(
+    world: ServerWorld,
+    records: NodeRecords,
+    pool: ShardPool,
+    dataDir: string,
+  ): Promise<Catalog> {
+    const catalog = new Catalog(world, records, pool, dataDir);
+    await makeDirectory(world.storage, join(dataDir, 'shards'));
+    for (const key of records.keys(SHARD_MAP_PREFIX)) {
+      const map = readShardMap(records.get(key));
+      if (map.state === 'live') catalog.#add(map);
+      else await catalog.#erase(map);
+    }
+    return catalog;
+  }
+
+  /** The database of a name. Throws `NOT_FOUND`, and `INVALID_NAME` for what can be none. */
+  get(name: string): Database {
+    const database = this.#databases.get(name);
+    if (database !== undefined) return database;
+    checkDatabaseName(name);
+    throw new DivanError('NOT_FOUND', 'Database does not exist.');
+  }
+
+  find(name: string): Database | undefined {
+    return this.#databases.get(name);
+  }
+
+  /** The names of all databases, in the order of their bytes. */
+  names(): string[] {
+    return [...this.#databases.keys()].sort((a, b) => (a < b ? -1 : 1));
+  }
+
+  /** Calls `listener`, which must not throw. Returns what ends that. */
+  onChange(listener: CatalogListener): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Makes a database, durable when it resolves. Throws `INVALID_NAME`, `EXISTS`, and what the disk throws. */
+  async create(name: string, options: NewDatabase): Promise<Database> {
+    checkDatabaseName(name);
+    return this.#alone(name, async () => {
+      if (this.#databases.has(name)) throw exists();
+      const map = await this.#newMap(name, options);
+      await this.#store(map);
+      try {
+        await this.#makeFiles(map, options);
+        const live: ShardMap = { ...map, state: 'live' };
+        await this.#store(live);
+        return this.#announce(this.#add(live), 'created');
+      } catch (error) {
+        // If that fails too, the next start does it.
+        await this.#erase(map).catch(() => undefined);
+        throw error;
+      }
+    });
+  }
+
+  /** Removes a database; its users get `NOT_FOUND` from now on. Durable when it resolves. Throws `NOT_FOUND`, `INVALID_NAME`. */
+  async remove(name: string): Promise<void> {
+    await this.#alone(name, async () => {
+      const database = this.get(name);
+      await this.#store({ ...database.map, state: 'deleting' });
+      this.#databases.delete(name);
+      this.#announce(database, 'deleted');
+      await database.end();
+      await this.#erase(database.map);
+    });
+  }
+
+  async #alone<T>(name: string, work: () => Promise<T>): Promise<T> {
+    while (this.#changing.has(name)) await this.#changing.get(name)?.catch(() => undefined);
+    const changing = work();
+    this.#changing.set(name, changing);
+    try {
+      return await changing;
+    } finally {
+      this.#changing.delete(name);
+    }
+  }
+
+  #add(map: ShardMap): Database {
+    const database = new Database(this.#world, this.#pool, this.#dataDir, map);
+    this.#databases.set(map.name, database);
+    return database;
+  }
+
+  #announce(database: Database, what: 'created' | 'deleted'): Database {
+    for (const listener of this.#listeners) listener(database.name, what);
+    return database;
+  }
+
+  #store(map: ShardMap): Promise<void> {
+    return this.#records.set(shardMapKey(map.name), shardMapRecord(map));
+  }
+
+  /** The map of a database of a name, whose file names nothing else has or had. */
+  async #newMap(name: string, options: NewDatabase): Promise<ShardMap> {
+    const incarnation = Buffer.from(this.#world.host.randomBytes(16)).toString('hex');
+    let timestamp = Math.floor(this.#world.host.timeOfDay() / 1000);
+    for (;;) {
+      const map = newShardMap(name, { ...options, timestamp, incarnation });
+      const taken = await Promise.all(
+        map.shards.map(({ file }) => this.#world.storage.identity(this.#path(file))),
+      );
+      if (taken.every((identity) => identity === undefined)) return map;
+      timestamp++;
+    }
+  }
+
+  async #makeFiles(map: ShardMap, { hashRule, security }: NewDatabase): Promise<void> {
+    for (const { range, file } of map.shards) {
+      const path = this.#path(file);
+      await makeDirectory(this.#world.storage, dirname(path));
+      await this.#pool.create(path, { range, hashRule });
+      if (security.length > 0) {
+        await this.#pool.slot(path).write((shard) => shard.setMetadata({ security }));
+      }
+    }
+  }
+
+  /** Removes the files of a map and then the map. Readers that have a file open read on, and nobody waits for them. */
+  async #erase(map: ShardMap): Promise<void> {
+    for (const { file } of map.shards) {
+      const path = this.#path(file);
+      this.#pool.drop(path);
+      await removeFile(this.#world.storage, path);
+      await removeLeftovers(this.#world.storage, {
+        checkpointPath: compactCheckpointPath(path),
+        name: basename(path),
+        directories: [dirname(path)],
+      });
+    }
+    await this.#records.remove(shardMapKey(map.name));
+  }
+
+  #path(file: string): string {
+    return join(this.#dataDir, ...file.split('/'));
+  }
+}
+
+function exists(): DivanError {
+  return new DivanError('EXISTS', 'The database could not be created, the file already exists.');
+}
+
+/** Makes a directory, durable when it resolves. */
+async function makeDirectory(storage: Storage, path: string): Promise<void> {
+  if (await storage.makeDirectory(path)) await storage.syncDirectory(dirname(path));
+}
+
+async function removeFile(storage: Storage, path: string): Promise<void> {
+  try {
+    await storage.remove(path);
+    await storage.syncDirectory(dirname(path));
+  } catch (error) {
+    if (!isDivanError(error, 'NOT_FOUND')) throw error;
+  }
+}

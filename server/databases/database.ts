@@ -1,0 +1,243 @@
+/**
+ * A database on this node: its documents, placed on its shards by the hash of their ids.
+ *
+ * Every read is of a snapshot of one shard; every write resolves when it is durable.
+ */
+import { join } from 'node:path';
+import { DivanError, isDivanError } from '../../engine/errors.js';
+import type { AttachmentInput } from '../../engine/shard/document.js';
+import type { EditOutcome } from '../../engine/shard/document-writer.js';
+import type { DocumentEdit, EditedAttachment } from '../../engine/shard/edit.js';
+import { hashOf, type ShardRange } from '../../engine/shard/hash.js';
+import { LOCAL_PREFIX } from '../../engine/shard/local-tree.js';
+import type { LocalEdit } from '../../engine/shard/local-writer.js';
+import type { MetadataEdit } from '../../engine/shard/metadata-writer.js';
+import type { Revision } from '../../engine/shard/revision.js';
+import type { Shard } from '../../engine/shard/shard.js';
+import type { Snapshot } from '../../engine/shard/snapshot.js';
+import type { ServerWorld } from '../world.js';
+import type { ShardMap } from './shard-map.js';
+import type { ShardPool, ShardSlot } from './shard-pool.js';
+
+/** A shard of a database. */
+export interface DatabaseShard {
+  readonly range: ShardRange;
+  readonly slot: ShardSlot;
+}
+
+/** An attachment as a write brings it: as in a document, or its content as a stream. */
+export interface NewAttachment extends Omit<AttachmentInput, 'data'> {
+  /** Undefined in a stub. */
+  readonly data: Uint8Array | AsyncIterable<Uint8Array> | undefined;
+  /** How the bytes are encoded; they are stored so. With it comes their length after decoding. */
+  readonly encoded?: { readonly encoding: 'gzip'; readonly decodedLength: number } | undefined;
+}
+
+/** A write of one document. */
+export interface DocumentWrite extends Omit<DocumentEdit, 'attachments'> {
+  readonly attachments?: ReadonlyMap<string, NewAttachment> | undefined;
+}
+
+/** The writes of one request to one shard, with their places in the request. */
+interface ShardWrites {
+  readonly slot: ShardSlot;
+  readonly writes: DocumentWrite[];
+  readonly places: number[];
+}
+
+export class Database {
+  readonly world: ServerWorld;
+  readonly map: ShardMap;
+  /** In the order of their ranges. */
+  readonly shards: readonly DatabaseShard[];
+  /** The shards that are being compacted. */
+  readonly compacting = new Set<DatabaseShard>();
+  readonly #ended = new AbortController();
+  /** What goes on in the background and must stop before the files go. */
+  readonly #jobs = new Set<Promise<unknown>>();
+  /** Parsed once for each text: it is asked at every request. */
+  #security: { readonly text: string; readonly value: unknown } | undefined;
+
+  constructor(world: ServerWorld, pool: ShardPool, dataDir: string, map: ShardMap) {
+    this.world = world;
+    this.map = map;
+    this.shards = map.shards.map(({ range, file }) => ({
+      range,
+      slot: pool.slot(join(dataDir, ...file.split('/'))),
+    }));
+  }
+
+  get name(): string {
+    return this.map.name;
+  }
+
+  /** True while one of its shards is being compacted. */
+  get isCompacting(): boolean {
+    return this.compacting.size > 0;
+  }
+
+  /** Aborted when the database is deleted. */
+  get ended(): AbortSignal {
+    return this.#ended.signal;
+  }
+
+  /** Stops what goes on in the background. Called when the database is deleted. */
+  async end(): Promise<void> {
+    this.#ended.abort();
+    await Promise.allSettled(this.#jobs);
+  }
+
+  /** Runs something in the background that stops soon when `ended` is aborted. */
+  run<T>(job: Promise<T>): Promise<T> {
+    this.#jobs.add(job);
+    const forget = () => this.#jobs.delete(job);
+    job.then(forget, forget);
+    return job;
+  }
+
+  /** Which shard a document belongs to; `id` in UTF-8. */
+  shardIndexOf(id: Uint8Array): number {
+    const hash = hashOf(id, this.map.hashRule);
+    return this.shards.findIndex(({ range }) => hash <= range.end);
+  }
+
+  /** The shard that a document belongs to; `id` in UTF-8. */
+  shardOf(id: Uint8Array): DatabaseShard {
+    const shard = this.shards[this.shardIndexOf(id)];
+    if (shard === undefined) throw new DivanError('OUT_OF_RANGE', 'the shard map has a gap');
+    return shard;
+  }
+
+  /** Calls `work` with a snapshot of the shard of a document, which stays readable until its promise settles. */
+  read<T>(id: Uint8Array, work: (snapshot: Snapshot) => Promise<T>): Promise<T> {
+    return this.shardOf(id).slot.read((reader) => work(reader.snapshot()));
+  }
+
+  /**
+   * Writes documents, each on its own, and resolves when they are durable. The outcomes are in the order of the writes; a shard that
+   * fails refuses those that are its own. Rejects if all shards fail.
+   */
+  async update(writes: readonly DocumentWrite[]): Promise<EditOutcome[]> {
+    const groups = this.#byShard(writes);
+    const results = await Promise.allSettled(
+      groups.map(({ slot, writes }) => updateShard(slot, writes)),
+    );
+    const outcomes: EditOutcome[] = new Array(writes.length);
+    let failures = 0;
+    for (const [index, { writes, places }] of groups.entries()) {
+      const result = results[index];
+      if (result?.status === 'rejected') {
+        if (!isDivanError(result.reason) || ++failures === groups.length) throw result.reason;
+        for (const place of places) outcomes[place] = { ok: false, error: result.reason };
+        continue;
+      }
+      for (const at of writes.keys()) {
+        const outcome = result?.value[at];
+        if (outcome !== undefined) outcomes[places[at] ?? 0] = outcome;
+      }
+    }
+    return outcomes;
+  }
+
+  /** As `update` with one document, whose refusal it throws. */
+  async put(write: DocumentWrite): Promise<{ readonly rev: Revision; readonly seq: number }> {
+    const [outcome] = await updateShard(this.shardOf(write.id).slot, [write]);
+    if (outcome?.ok === true) return outcome;
+    throw outcome?.error ?? new DivanError('FAILED', 'the shard did not answer');
+  }
+
+  /** Writes or deletes a local doc; its id is without `_local/`. Returns the `N` of its new `0-N`. Throws `CONFLICT` or `LIMIT`. */
+  putLocal(edit: LocalEdit): Promise<number> {
+    return this.localShardOf(edit.id).slot.write((shard) => shard.putLocal(edit));
+  }
+
+  /** The shard of a local doc: `_local/` counts. */
+  localShardOf(id: Uint8Array): DatabaseShard {
+    return this.shardOf(Buffer.concat([LOCAL_PREFIX_BYTES, id]));
+  }
+
+  /** Changes security or limits on every shard. */
+  async setMetadata(edit: MetadataEdit): Promise<void> {
+    for (const { slot } of this.shards) await slot.write((shard) => shard.setMetadata(edit));
+  }
+
+  /** The security object; an empty one if none was set. Shared: must not be changed. */
+  async security(): Promise<unknown> {
+    const bytes = await this.#first((snapshot) => snapshot.metadata.security);
+    const text = bytes.length === 0 ? '{}' : Buffer.from(bytes).toString();
+    if (this.#security?.text !== text) this.#security = { text, value: JSON.parse(text) };
+    return this.#security.value;
+  }
+
+  /** What the first shard says of the limits. */
+  limits(): Promise<{ readonly revsLimit: number; readonly purgeInfosLimit: number }> {
+    return this.#first(({ metadata }) => metadata);
+  }
+
+  #first<T>(pick: (snapshot: Snapshot) => T): Promise<T> {
+    const [shard] = this.shards;
+    if (shard === undefined) throw new DivanError('OUT_OF_RANGE', 'the shard map is empty');
+    return shard.slot.read(async (reader) => pick(reader.snapshot()));
+  }
+
+  /** Snapshots of all shards, in their order, readable until the promise of `work` settles. */
+  readAll<T>(work: (snapshots: readonly Snapshot[]) => Promise<T>): Promise<T> {
+    const gather = (snapshots: readonly Snapshot[]): Promise<T> => {
+      const shard = this.shards[snapshots.length];
+      if (shard === undefined) return work(snapshots);
+      return shard.slot.read((reader) => gather([...snapshots, reader.snapshot()]));
+    };
+    return gather([]);
+  }
+
+  #byShard(writes: readonly DocumentWrite[]): ShardWrites[] {
+    const groups = new Map<ShardSlot, ShardWrites>();
+    for (const [place, write] of writes.entries()) {
+      const { slot } = this.shardOf(write.id);
+      let group = groups.get(slot);
+      if (group === undefined) {
+        group = { slot, writes: [], places: [] };
+        groups.set(slot, group);
+      }
+      group.writes.push(write);
+      group.places.push(place);
+    }
+    return [...groups.values()];
+  }
+}
+
+const LOCAL_PREFIX_BYTES = Buffer.from(LOCAL_PREFIX);
+
+function updateShard(slot: ShardSlot, writes: readonly DocumentWrite[]): Promise<EditOutcome[]> {
+  return slot.write(async (shard) => {
+    const edits: DocumentEdit[] = [];
+    for (const write of writes) {
+      edits.push(
+        write.attachments === undefined
+          ? { ...write, attachments: undefined }
+          : { ...write, attachments: await storeAll(shard, write.attachments) },
+      );
+    }
+    return shard.update(edits);
+  });
+}
+
+/** Stores the content of attachments in the shard of their document. */
+async function storeAll(
+  shard: Shard,
+  attachments: ReadonlyMap<string, NewAttachment>,
+): Promise<Map<string, EditedAttachment>> {
+  const stored = new Map<string, EditedAttachment>();
+  for (const [name, { contentType, revpos, data, encoded }] of attachments) {
+    const bytes =
+      data === undefined
+        ? undefined
+        : await shard.store(data instanceof Uint8Array ? [data] : data);
+    stored.set(name, {
+      contentType,
+      revpos,
+      stored: bytes === undefined || encoded === undefined ? bytes : { ...bytes, ...encoded },
+    });
+  }
+  return stored;
+}

@@ -1,0 +1,57 @@
+/** Documents as clients write them, as writes of a database. */
+import { DivanError } from '../../engine/errors.js';
+import type { ScannedDocument } from '../../engine/shard/document.js';
+import { LOCAL_PREFIX } from '../../engine/shard/local-tree.js';
+import type { LocalEdit } from '../../engine/shard/local-writer.js';
+import { compareRevisions, type Revision } from '../../engine/shard/revision.js';
+import type { DocumentWrite } from './database.js';
+
+export interface WriteOptions {
+  /** The id that the path names; it wins over the one in the document. */
+  readonly id: Uint8Array;
+  /** The revision that the query or a header names; one in the document must be the same. */
+  readonly rev?: Revision | undefined;
+  /** False for a replicated revision, which is stored as it is. */
+  readonly newEdits: boolean;
+  /** How bytes of the scanner are copied, which are valid until its next scan only. */
+  readonly copy?: (bytes: Uint8Array) => Uint8Array;
+}
+
+const copyEach = (bytes: Uint8Array) => new Uint8Array(bytes);
+
+/** The write of a scanned document, with bytes of its own. Throws `BAD_REQUEST`, `INVALID_DOCUMENT`. */
+export function documentWrite(scanned: ScannedDocument, options: WriteOptions): DocumentWrite {
+  const { deleted, attachments } = scanned;
+  const { copy = copyEach } = options;
+  const write = { id: copy(options.id), body: copy(scanned.body), deleted, attachments };
+  const rev = agreed(scanned.rev, options.rev);
+  if (options.newEdits) return { ...write, parent: rev ?? scanned.path?.[0] };
+  const path = scanned.path ?? (rev === undefined ? undefined : [rev]);
+  if (path !== undefined) return { ...write, path };
+  throw new DivanError(
+    'BAD_REQUEST',
+    'a replicated document (new_edits=false) needs its _rev or _revisions',
+  );
+}
+
+/** The one revision of two places that may name it. Throws `BAD_REQUEST` if they differ. */
+export function agreed(
+  inDocument: Revision | undefined,
+  besides: Revision | undefined,
+): Revision | undefined {
+  if (inDocument === undefined || besides === undefined) return inDocument ?? besides;
+  if (compareRevisions(inDocument, besides) === 0) return inDocument;
+  throw new DivanError(
+    'BAD_REQUEST',
+    'Document rev from request body and query string have different values',
+  );
+}
+
+/** The write of a scanned local doc. REQUIRES: its id begins with `_local/`. */
+export function localWrite(scanned: ScannedDocument, id: Uint8Array): LocalEdit {
+  return {
+    id: new Uint8Array(id.subarray(LOCAL_PREFIX.length)),
+    body: scanned.deleted ? undefined : new Uint8Array(scanned.body),
+    revision: scanned.localRevision,
+  };
+}

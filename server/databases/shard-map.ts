@@ -1,0 +1,151 @@
+/**
+ * The shard map of a database on this node: which ranges it holds, in which files. Kept as a record of the node (`database/<name>`); this
+ * node is its only writer, and its epoch never falls.
+ */
+import { DivanError } from '../../engine/errors.js';
+import {
+  checkTiling,
+  evenRanges,
+  FULL_RANGE,
+  formatRange,
+  type HashRule,
+  parseRange,
+  type ShardRange,
+} from '../../engine/shard/hash.js';
+import { checkDatabaseName, fileNameOf } from './database-name.js';
+
+/** `creating`: its files are being made; `deleting`: they are being removed. A start finishes either. */
+export type DatabaseState = 'creating' | 'live' | 'deleting';
+
+export interface ShardPlace {
+  readonly range: ShardRange;
+  /** Under the data directory, with `/`; without the suffix it is the name of the shard in CouchDB's sense. */
+  readonly file: string;
+}
+
+export interface ShardMap {
+  readonly name: string;
+  /** Unique to this making of the database: one that is made anew under the same name has another. */
+  readonly incarnation: string;
+  readonly state: DatabaseState;
+  readonly epoch: number;
+  /** How many copies each range is to have. */
+  readonly copies: number;
+  readonly hashRule: HashRule;
+  /** Seconds since 1970, as it stands in the file names. */
+  readonly timestamp: number;
+  /** In the order of their ranges, which tile the ring. */
+  readonly shards: readonly ShardPlace[];
+}
+
+const KEY_PREFIX = 'database/';
+const SUFFIX = '.divan';
+const STATES: readonly DatabaseState[] = ['creating', 'live', 'deleting'];
+
+export function shardMapKey(name: string): string {
+  return KEY_PREFIX + name;
+}
+
+export const SHARD_MAP_PREFIX = KEY_PREFIX;
+
+/** The map of a new database of `q` equal ranges. */
+export function newShardMap(
+  name: string,
+  options: {
+    readonly q: number;
+    readonly copies: number;
+    readonly hashRule: HashRule;
+    readonly timestamp: number;
+    readonly incarnation: string;
+  },
+): ShardMap {
+  const { q, copies, hashRule, timestamp, incarnation } = options;
+  const shards = evenRanges(FULL_RANGE, q).map((range) => ({
+    range,
+    file: shardFile(name, range, timestamp),
+  }));
+  return { name, incarnation, state: 'creating', epoch: 1, copies, hashRule, timestamp, shards };
+}
+
+function shardFile(name: string, range: ShardRange, timestamp: number): string {
+  return `shards/${formatRange(range)}/${fileNameOf(name)}.${timestamp}${SUFFIX}`;
+}
+
+/** The name of a shard as CouchDB's clients know it: `shards/<range>/<db>.<timestamp>`. */
+export function shardName(map: ShardMap, range: ShardRange): string {
+  return `shards/${formatRange(range)}/${map.name}.${map.timestamp}`;
+}
+
+/** A map as it is stored. */
+export function shardMapRecord(map: ShardMap): object {
+  return {
+    ...map,
+    shards: map.shards.map(({ range, file }) => ({ range: formatRange(range), file })),
+  };
+}
+
+/** Reads a stored map. Throws `CORRUPT`. */
+export function readShardMap(record: unknown): ShardMap {
+  const value = new Members(record);
+  const name = value.text('name');
+  const map: ShardMap = {
+    name,
+    incarnation: value.text('incarnation'),
+    state: value.oneOf('state', STATES),
+    epoch: value.whole('epoch'),
+    copies: value.whole('copies'),
+    hashRule: value.oneOf('hashRule', ['document', 'partition']),
+    timestamp: value.whole('timestamp'),
+    shards: value.list('shards').map(readPlace),
+  };
+  checkDatabaseName(name);
+  checkTiling(
+    FULL_RANGE,
+    map.shards.map(({ range }) => range),
+  );
+  return map;
+}
+
+function readPlace(record: unknown): ShardPlace {
+  const value = new Members(record);
+  const file = value.text('file');
+  if (!/^shards\/[0-9a-f]{8}-[0-9a-f]{8}\/[^/]+\.divan$/.test(file)) {
+    throw new DivanError('CORRUPT', `the shard map names the file ${file}`);
+  }
+  return { range: parseRange(value.text('range')), file };
+}
+
+/** The members of a stored record. */
+class Members {
+  readonly #members: ReadonlyMap<string, unknown>;
+
+  constructor(record: unknown) {
+    const isObject = typeof record === 'object' && record !== null && !Array.isArray(record);
+    this.#members = new Map(isObject ? Object.entries(record) : []);
+  }
+
+  text(name: string): string {
+    const value = this.#members.get(name);
+    return typeof value === 'string' ? value : this.#fail(name);
+  }
+
+  whole(name: string): number {
+    const value = this.#members.get(name);
+    return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0
+      ? value
+      : this.#fail(name);
+  }
+
+  oneOf<T extends string>(name: string, values: readonly T[]): T {
+    return values.find((value) => value === this.#members.get(name)) ?? this.#fail(name);
+  }
+
+  list(name: string): readonly unknown[] {
+    const value = this.#members.get(name);
+    return Array.isArray(value) ? value : this.#fail(name);
+  }
+
+  #fail(name: string): never {
+    throw new DivanError('CORRUPT', `a stored shard map has a bad member ${name}`);
+  }
+}

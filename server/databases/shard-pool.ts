@@ -1,0 +1,328 @@
+/**
+ * The shard files of this node, opened on demand and closed when idle, at most so many at a time.
+ *
+ * A slot stands for one file. Whoever uses it holds it meanwhile; a slot that is held is not closed. A shard whose file failed (I6 of
+ * FORMAT.md) still reads; the next write opens it anew, so it comes back by itself once the disk has recovered.
+ */
+import assert from 'node:assert';
+import { dirname } from 'node:path';
+import { DivanError, isDivanError } from '../../engine/errors.js';
+import { ReadOnlyShard } from '../../engine/shard/read-only-shard.js';
+import { type CreateOptions, Shard, type ShardOptions } from '../../engine/shard/shard.js';
+import type { Snapshot } from '../../engine/shard/snapshot.js';
+import type { ServerWorld } from '../world.js';
+
+export interface PoolOptions extends ShardOptions {
+  /** So many shards are open at a time, unless more are in use. */
+  readonly openMax: number;
+  /** A shard that nobody used for so long is closed. */
+  readonly idleMs: number;
+  /** Called when a shard was opened for writing, and before it is closed. Must not throw. */
+  readonly onOpened?: ((slot: ShardSlot, shard: Shard) => void) | undefined;
+}
+
+/** A failed shard is not opened anew more often than this. */
+const REOPEN_AFTER_MS = 1000;
+/** Nor while its disk has less room than this. */
+const REOPEN_FREE_BYTES = 1024 * 1024;
+
+export class ShardPool {
+  readonly world: ServerWorld;
+  readonly options: PoolOptions;
+  readonly #open = new Set<ShardSlot>();
+  readonly #slots = new Map<string, ShardSlot>();
+  readonly #dropping = new Set<Promise<void>>();
+  #cancelTimer: (() => void) | undefined;
+  #closed = false;
+
+  constructor(world: ServerWorld, options: PoolOptions) {
+    this.world = world;
+    this.options = options;
+  }
+
+  /** How many shards are open. */
+  get openCount(): number {
+    return this.#open.size;
+  }
+
+  /** The slot of a file: always the same one for the same path, until it is dropped. */
+  slot(path: string): ShardSlot {
+    let slot = this.#slots.get(path);
+    if (slot === undefined) {
+      slot = new ShardSlot(this, path);
+      this.#slots.set(path, slot);
+    }
+    return slot;
+  }
+
+  /** Makes a shard file, which is then open. Throws what `Shard.create` throws. */
+  async create(path: string, options: CreateOptions): Promise<void> {
+    const shard = await Shard.create(this.world, path, { ...this.options, ...options });
+    await this.slot(path).adopt(shard);
+  }
+
+  /** Closes a slot for good, once its users are done; using it throws `NOT_FOUND` from now on. */
+  drop(path: string): void {
+    const slot = this.#slots.get(path);
+    if (slot === undefined) return;
+    this.#slots.delete(path);
+    // The file is removed: that closing it fails harms nobody.
+    const dropping = slot.drop().catch(() => undefined);
+    this.#dropping.add(dropping);
+    dropping.finally(() => this.#dropping.delete(dropping));
+  }
+
+  /** Closes all of them, once their users are done. Rejects with the first failure, after all are closed. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#cancelTimer?.();
+    const slots = [...this.#slots.values()];
+    this.#slots.clear();
+    const closed = await Promise.allSettled(slots.map((slot) => slot.drop()));
+    await Promise.all(this.#dropping);
+    for (const result of closed) if (result.status === 'rejected') throw result.reason;
+  }
+
+  /** Of `ShardSlot`. */
+  opened(slot: ShardSlot): void {
+    this.#open.add(slot);
+    this.#closeSurplus();
+    this.#watchIdle();
+  }
+
+  /** Of `ShardSlot`. */
+  closed(slot: ShardSlot): void {
+    this.#open.delete(slot);
+  }
+
+  /** Of `ShardSlot`: nobody uses it any more. */
+  released(): void {
+    this.#closeSurplus();
+  }
+
+  #closeSurplus(): void {
+    let surplus = this.#open.size - this.options.openMax;
+    if (surplus <= 0) return;
+    for (const slot of [...this.#open].sort((a, b) => a.usedAt - b.usedAt)) {
+      if (surplus <= 0) return;
+      if (slot.closeIfIdle()) surplus--;
+    }
+  }
+
+  #watchIdle(): void {
+    if (this.#cancelTimer !== undefined || this.#closed) return;
+    this.#cancelTimer = this.world.host.setTimer(() => {
+      this.#cancelTimer = undefined;
+      const before = this.world.host.now() - this.options.idleMs;
+      for (const slot of [...this.#open]) if (slot.usedAt <= before) slot.closeIfIdle();
+      if (this.#open.size > 0) this.#watchIdle();
+    }, this.options.idleMs / 2);
+  }
+}
+
+/** What can be read of a shard. */
+export interface ShardReader {
+  snapshot(): Snapshot;
+}
+
+export class ShardSlot {
+  readonly path: string;
+  /** When it was used last, by `host.now`. */
+  usedAt = 0;
+  readonly #pool: ShardPool;
+  #shard: Shard | undefined;
+  /** Stands in for a failed shard that could not be opened for writing. */
+  #readOnly: ReadOnlyShard | undefined;
+  #changing: Promise<void> | undefined;
+  #uses = 0;
+  #idle: (() => void)[] = [];
+  #dropped = false;
+  #triedAt = Number.NEGATIVE_INFINITY;
+  #lastError: unknown;
+  readonly #listeners = new Set<() => void>();
+  #stopListening: (() => void) | undefined;
+
+  constructor(pool: ShardPool, path: string) {
+    this.#pool = pool;
+    this.path = path;
+  }
+
+  /** The shard if it is open and works: the common case, without a promise. */
+  get shard(): Shard | undefined {
+    return this.#shard;
+  }
+
+  get isDropped(): boolean {
+    return this.#dropped;
+  }
+
+  /** How long the file is, in bytes. Opens nothing. */
+  async fileBytes(): Promise<number> {
+    if (this.#shard !== undefined) return this.#shard.file.end;
+    const file = await this.#pool.world.storage.open(this.path, 'read');
+    try {
+      return await file.size();
+    } finally {
+      await file.close();
+    }
+  }
+
+  /** Calls `work` with the shard for reading and holds it open meanwhile. Throws `NOT_FOUND` once dropped, and what opening throws. */
+  async read<T>(work: (reader: ShardReader) => Promise<T>): Promise<T> {
+    this.#hold();
+    try {
+      const reader = this.#shard ?? this.#readOnlyReader() ?? (await this.#opened());
+      return await work(reader);
+    } finally {
+      this.#release();
+    }
+  }
+
+  /** As `read`, for writing: a shard that failed is opened anew first. */
+  async write<T>(work: (shard: Shard) => Promise<T>): Promise<T> {
+    if (this.#shard === undefined || this.#shard.file.failed) await this.#reopen();
+    this.#hold();
+    try {
+      const shard = this.#shard ?? (await this.#openedShard());
+      return await work(shard);
+    } finally {
+      this.#release();
+    }
+  }
+
+  /** Calls `listener`, which must not throw, when changes have become durable, and when the slot is dropped. Returns what ends that. */
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Of `ShardPool`: takes a shard that was just made. */
+  async adopt(shard: Shard): Promise<void> {
+    assert(this.#shard === undefined && !this.#dropped, 'a new file has a new slot');
+    this.#take(shard);
+  }
+
+  /** Of `ShardPool`: closes it if nobody uses it; false if somebody does. */
+  closeIfIdle(): boolean {
+    if (this.#uses > 0 || this.#changing !== undefined) return false;
+    // A failure to close is one of the file, which the next opening reports.
+    this.#change(() => this.#close()).catch(() => undefined);
+    return true;
+  }
+
+  /** Of `ShardPool`. */
+  async drop(): Promise<void> {
+    this.#dropped = true;
+    this.#tell();
+    await this.#unused();
+    await this.#change(() => this.#close());
+  }
+
+  #readOnlyReader(): ShardReader | undefined {
+    const readOnly = this.#readOnly;
+    return readOnly === undefined ? undefined : { snapshot: () => readOnly.snapshot };
+  }
+
+  async #opened(): Promise<ShardReader> {
+    if (this.#changing === undefined) await this.#change(() => this.#openForWriting());
+    else await this.#changing;
+    return this.#shard ?? this.#readOnlyReader() ?? this.#opened();
+  }
+
+  async #openedShard(): Promise<Shard> {
+    await this.#opened();
+    if (this.#shard !== undefined) return this.#shard;
+    throw this.#lastError;
+  }
+
+  /** Opens a failed shard anew, once its readers are done, unless that was tried a moment ago. */
+  async #reopen(): Promise<void> {
+    if (this.#changing !== undefined) await this.#changing.catch(() => undefined);
+    const failed = this.#shard?.file.failed === true || this.#readOnly !== undefined;
+    if (!failed) return;
+    const { host, storage } = this.#pool.world;
+    const now = host.now();
+    if (now - this.#triedAt < REOPEN_AFTER_MS) throw this.#failure();
+    this.#triedAt = now;
+    if ((await storage.freeBytes(dirname(this.path))) < REOPEN_FREE_BYTES) {
+      this.#lastError = new DivanError('NO_SPACE', 'the disk is full', { path: this.path });
+      throw this.#lastError;
+    }
+    await this.#unused();
+    await this.#change(async () => {
+      await this.#close();
+      await this.#openForWriting();
+    });
+    if (this.#shard === undefined) throw this.#failure();
+  }
+
+  #failure(): unknown {
+    return (
+      this.#lastError ?? new DivanError('FAILED', 'an earlier write failed', { path: this.path })
+    );
+  }
+
+  async #openForWriting(): Promise<void> {
+    const { world, options } = this.#pool;
+    try {
+      this.#take(await Shard.open(world, this.path, options));
+    } catch (error) {
+      this.#lastError = error;
+      if (!isDivanError(error, 'NO_SPACE') && !isDivanError(error, 'IO')) throw error;
+      this.#readOnly = await ReadOnlyShard.open(world, this.path, options);
+      this.#pool.opened(this);
+    }
+  }
+
+  #take(shard: Shard): void {
+    this.#shard = shard;
+    this.#lastError = undefined;
+    this.usedAt = this.#pool.world.host.now();
+    this.#stopListening = shard.onChange(() => this.#tell());
+    this.#pool.options.onOpened?.(this, shard);
+    this.#pool.opened(this);
+  }
+
+  #tell(): void {
+    for (const listener of [...this.#listeners]) listener();
+  }
+
+  async #close(): Promise<void> {
+    const shard = this.#shard;
+    const readOnly = this.#readOnly;
+    this.#shard = undefined;
+    this.#readOnly = undefined;
+    this.#stopListening?.();
+    this.#pool.closed(this);
+    await shard?.close();
+    await readOnly?.close();
+  }
+
+  /** Opening and closing happen one after another. */
+  #change(work: () => Promise<void>): Promise<void> {
+    const before = this.#changing ?? Promise.resolve();
+    const changing = before.catch(() => undefined).then(work);
+    const settled = changing.finally(() => {
+      if (this.#changing === settled) this.#changing = undefined;
+    });
+    this.#changing = settled;
+    return settled;
+  }
+
+  #hold(): void {
+    if (this.#dropped) throw new DivanError('NOT_FOUND', 'Database does not exist.');
+    this.#uses++;
+  }
+
+  #release(): void {
+    this.usedAt = this.#pool.world.host.now();
+    if (--this.#uses > 0) return;
+    for (const resolve of this.#idle.splice(0)) resolve();
+    this.#pool.released();
+  }
+
+  /** Resolves when nobody uses it. */
+  async #unused(): Promise<void> {
+    while (this.#uses > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
+  }
+}

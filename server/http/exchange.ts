@@ -1,0 +1,187 @@
+/** A request and its reply, as the routes see them. */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { DivanError } from '../../engine/errors.js';
+import type { Host } from '../../engine/file/host.js';
+import { type Caller, NOBODY } from '../auth/caller.js';
+import { formatETag, isNotModified } from './etags.js';
+import { type JsonObject, type JsonValue, objectOf, parseJson } from './json-value.js';
+import { Query } from './query.js';
+import { ReplyStream } from './reply-stream.js';
+import { type BodyBudget, bodyStream, hasBody, wholeBody } from './request-body.js';
+
+/** Bounds that all requests share. */
+export interface ExchangeLimits {
+  /** A body that is not a document. */
+  readonly requestBytesMax: number;
+  readonly documentBytesMax: number;
+  readonly queryParametersMax: number;
+  /** How long a client may read nothing of a reply. */
+  readonly stalledMs: number;
+}
+
+export interface ExchangeContext {
+  readonly host: Host;
+  readonly limits: ExchangeLimits;
+  readonly bodyBudget: BodyBudget;
+  /** The value of the `Server` header. */
+  readonly serverName: string;
+}
+
+export type Headers = Readonly<Record<string, string>>;
+
+const JSON_TYPE = 'application/json';
+
+export class Exchange {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  /** By name, as they stand in the route, decoded. */
+  readonly params: ReadonlyMap<string, string>;
+  /** Set by the router before the route is called. */
+  caller: Caller = NOBODY;
+  /** Names and values by turns, sent along with the reply. */
+  readonly #headers: string[] = [];
+  readonly #context: ExchangeContext;
+  readonly #rawQuery: string;
+  #query: Query | undefined;
+  #release: (() => void) | undefined;
+  #abort: AbortController | undefined;
+
+  constructor(
+    context: ExchangeContext,
+    request: IncomingMessage,
+    response: ServerResponse,
+    params: ReadonlyMap<string, string>,
+    rawQuery: string,
+  ) {
+    this.#context = context;
+    this.request = request;
+    this.response = response;
+    this.params = params;
+    this.#rawQuery = rawQuery;
+  }
+
+  get isHead(): boolean {
+    return this.request.method === 'HEAD';
+  }
+
+  get limits(): ExchangeLimits {
+    return this.#context.limits;
+  }
+
+  get query(): Query {
+    this.#query ??= new Query(this.#rawQuery, this.limits.queryParametersMax);
+    return this.#query;
+  }
+
+  /** A parameter of the path. REQUIRES: the route has it. */
+  param(name: string): string {
+    const value = this.params.get(name);
+    if (value === undefined) throw new RangeError(`the route has no parameter ${name}`);
+    return value;
+  }
+
+  header(name: string): string | undefined {
+    const value = this.request.headers[name];
+    return Array.isArray(value) ? value.join(', ') : value;
+  }
+
+  /** Aborted when the client goes away before the reply is complete. */
+  get signal(): AbortSignal {
+    if (this.#abort === undefined) {
+      const abort = new AbortController();
+      this.#abort = abort;
+      this.response.once('close', () => abort.abort());
+    }
+    return this.#abort.signal;
+  }
+
+  /** Sends a header along with the reply. */
+  setHeader(name: string, value: string): void {
+    this.#headers.push(name, value);
+  }
+
+  get hasBody(): boolean {
+    return hasBody(this.request);
+  }
+
+  /** The whole body, at most `bytesMax` bytes. Throws `TOO_LARGE`, `UNAVAILABLE`, `BAD_REQUEST`, `UNSUPPORTED_TYPE`, `ABORTED`. */
+  async body(bytesMax = this.limits.requestBytesMax): Promise<Uint8Array> {
+    const { bytes, release } = await wholeBody(this.request, bytesMax, this.#context.bodyBudget);
+    this.#release = release;
+    return bytes;
+  }
+
+  /** The body as it comes. */
+  bodyStream(bytesMax: number): AsyncGenerator<Uint8Array> {
+    return bodyStream(this.request, bytesMax);
+  }
+
+  /** The body as a value. Throws also `INVALID_JSON`, and `UNSUPPORTED_TYPE` for a body of another type. */
+  async json(bytesMax = this.limits.documentBytesMax): Promise<JsonValue> {
+    this.assertJsonType();
+    return parseJson(await this.body(bytesMax));
+  }
+
+  async jsonObject(bytesMax = this.limits.documentBytesMax): Promise<JsonObject> {
+    return objectOf(await this.json(bytesMax), 'the request body');
+  }
+
+  /** As CouchDB demands of every POST. Throws `UNSUPPORTED_TYPE`. */
+  assertJsonType(): void {
+    if (this.contentType === JSON_TYPE) return;
+    throw new DivanError('UNSUPPORTED_TYPE', `Content-Type must be ${JSON_TYPE}`);
+  }
+
+  /** The type of the body without its parameters, in lower case. */
+  get contentType(): string | undefined {
+    return this.header('content-type')?.split(';')[0]?.trim().toLowerCase();
+  }
+
+  /** Replies with a value as JSON. */
+  reply(status: number, value: JsonValue, headers: Headers = {}): void {
+    this.replyText(status, `${JSON.stringify(value)}\n`, headers);
+  }
+
+  /** Replies with JSON text. */
+  replyText(status: number, text: string | Uint8Array, headers: Headers = {}): void {
+    this.replyBytes(status, text, { 'Content-Type': JSON_TYPE, ...headers });
+  }
+
+  replyBytes(status: number, body: string | Uint8Array, headers: Headers): void {
+    const length = typeof body === 'string' ? Buffer.byteLength(body) : body.length;
+    this.#writeHead(status, { 'Content-Length': String(length), ...headers });
+    this.response.end(body);
+  }
+
+  /** Sends an entity tag along; replies that the client has it already, if its `If-None-Match` says so, and is true then. */
+  replyIfUnchanged(tag: string): boolean {
+    this.setHeader('ETag', formatETag(tag));
+    if (!isNotModified(this.header('if-none-match'), tag)) return false;
+    this.#writeHead(304, {});
+    this.response.end();
+    return true;
+  }
+
+  /** Begins a reply of unknown length. For HEAD there is nothing to write: it is complete, and `closed`. */
+  stream(status: number, headers: Headers = { 'Content-Type': JSON_TYPE }): ReplyStream {
+    this.#writeHead(status, headers);
+    if (this.isHead) this.response.end();
+    return new ReplyStream(this.response, this.#context.host, this.limits.stalledMs);
+  }
+
+  /** Of the router: lets go of what the body took. */
+  finish(): void {
+    this.#release?.();
+  }
+
+  #writeHead(status: number, headers: Headers): void {
+    const { request } = this;
+    const all = this.#headers;
+    all.push('Server', this.#context.serverName, 'Cache-Control', 'must-revalidate');
+    all.push('X-Content-Type-Options', 'nosniff');
+    for (const name of Object.keys(headers)) all.push(name, headers[name] ?? '');
+    // What is left of a body that nobody wants would have to be read before the next request.
+    if (!request.complete && hasBody(request)) all.push('Connection', 'close');
+    this.response.writeHead(status, all);
+  }
+}
