@@ -12,6 +12,7 @@ import { registerInfo } from './info.js';
 import { registerLoad } from './load.js';
 import { registerMerge } from './merge.js';
 import { registerRecover } from './recover.js';
+import { registerServe } from './serve.js';
 import { registerSplit } from './split.js';
 
 const program = new Command('divan')
@@ -19,6 +20,7 @@ const program = new Command('divan')
   .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'divan: ')) })
   .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2));
 
+registerServe(program);
 registerLoad(program);
 registerDump(program);
 registerGet(program);

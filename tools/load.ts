@@ -2,6 +2,7 @@
 import { stat } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { DivanError, isDivanError } from '../engine/errors.js';
+import { ByteCopies } from '../engine/file/byte-copies.js';
 import { DocumentScanner, isLocalId, type ScannedDocument } from '../engine/shard/document.js';
 import type { EditOutcome } from '../engine/shard/document-writer.js';
 import type { DocumentEdit, EditedAttachment } from '../engine/shard/edit.js';
@@ -25,7 +26,6 @@ const CACHE_BYTES = 128 * 1024 * 1024;
 const BATCHES_IN_FLIGHT = 3;
 /** A batch is sent early when its bodies have so many bytes. */
 const BATCH_BYTES_MAX = 4 * 1024 * 1024;
-const COPIES_CHUNK_BYTES = 256 * 1024;
 /** Bad lines beyond this are counted, not shown. */
 const BAD_LINES_SHOWN = 100;
 
@@ -276,21 +276,5 @@ class Loader {
     const uuid = this.#uuids.slice(0, 32);
     this.#uuids = this.#uuids.slice(32);
     return Buffer.from(uuid);
-  }
-}
-
-/** Copies of many small byte strings, put together so that each does not cost an allocation outside of the JavaScript heap. */
-class ByteCopies {
-  #chunk = new Uint8Array(0);
-  #used = 0;
-
-  copy(bytes: Uint8Array): Uint8Array {
-    if (this.#used + bytes.length > this.#chunk.length) {
-      this.#chunk = new Uint8Array(Math.max(COPIES_CHUNK_BYTES, bytes.length));
-      this.#used = 0;
-    }
-    this.#chunk.set(bytes, this.#used);
-    this.#used += bytes.length;
-    return this.#chunk.subarray(this.#used - bytes.length, this.#used);
   }
 }

@@ -143,6 +143,18 @@ export function leavesOf(tree: RevTree): RevNode[] {
   );
 }
 
+/** The winner of an encoded tree, without decoding one that is a path. Throws `CORRUPT`. */
+export function winnerOf(encoded: Uint8Array): {
+  readonly revision: Revision;
+  readonly deleted: boolean;
+} {
+  const path = readPath(encoded);
+  if (path !== undefined) return { revision: path.leaf, deleted: path.deleted };
+  const [winner] = leavesOf(decodeTree(encoded));
+  if (winner === undefined) throw corrupt('it has no leaf');
+  return winner;
+}
+
 /** The index of a revision, -1 if the tree does not know it. */
 export function indexOfRevision(tree: RevTree, revision: Revision): number {
   return tree.findIndex((node) => compareRevisions(node.revision, revision) === 0);

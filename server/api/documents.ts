@@ -9,7 +9,9 @@ import type { Snapshot } from '../../engine/shard/snapshot.js';
 import type { Database } from '../databases/database.js';
 import { ReadDocument, type ViewOptions } from '../databases/document-view.js';
 import { agreed, documentWrite, localWrite } from '../databases/document-write.js';
+import { formatETag, revisionOfIfMatch } from '../http/etags.js';
 import type { Exchange } from '../http/exchange.js';
+import { percentDecode } from '../http/percent.js';
 import type { Query } from '../http/query.js';
 import type { Route } from '../http/router.js';
 import type { Services } from './services.js';
@@ -20,15 +22,30 @@ export const REVISIONS_MAX = 10_000;
 export function documentRoutes(services: Services): Route[] {
   const documents = new Documents(services);
   return ['/:db/:doc', '/:db/_design/:ddoc', '/:db/_local/:local'].flatMap((path) => [
-    { method: 'GET', path, access: 'database_member', handle: (exchange) => documents.get(exchange) },
-    { method: 'PUT', path, access: 'database_member', handle: (exchange) => documents.put(exchange) },
+    {
+      method: 'GET',
+      path,
+      access: 'database_member',
+      handle: (exchange) => documents.get(exchange),
+    },
+    {
+      method: 'PUT',
+      path,
+      access: 'database_member',
+      handle: (exchange) => documents.put(exchange),
+    },
     {
       method: 'DELETE',
       path,
       access: 'database_member',
       handle: (exchange) => documents.remove(exchange),
     },
-    { method: 'COPY', path, access: 'database_member', handle: (exchange) => documents.copy(exchange) },
+    {
+      method: 'COPY',
+      path,
+      access: 'database_member',
+      handle: (exchange) => documents.copy(exchange),
+    },
   ]);
 }
 
@@ -66,7 +83,7 @@ export function viewOptions(query: Query): ViewOptions {
 /** The revision that a request names in its query or in `If-Match`. Throws `BAD_REQUEST`, `INVALID_DOCUMENT`. */
 export function revisionOf(exchange: Exchange): Revision | undefined {
   const inQuery = exchange.query.string('rev');
-  const header = exchange.header('if-match')?.trim().replace(/^"(.*)"$/, '$1');
+  const header = revisionOfIfMatch(exchange.header('if-match'));
   return agreed(
     header === undefined ? undefined : parseRev(header),
     inQuery === undefined || inQuery === '' ? undefined : parseRev(inQuery),
@@ -83,9 +100,7 @@ export function leafOf(document: ReadDocument | undefined, query: Query): Leaf {
   }
   const revision = parseRev(rev);
   const [leaf] =
-    query.boolean('latest') === true
-      ? document.leavesFrom(revision)
-      : [document.leaf(revision)];
+    query.boolean('latest') === true ? document.leavesFrom(revision) : [document.leaf(revision)];
   if (leaf === undefined) throw new DivanError('NOT_FOUND', 'missing');
   return leaf;
 }
@@ -110,7 +125,7 @@ class Documents {
       const names = query.names();
       // Only the bare document is the same as long as its revision is.
       const isBare = names.length === 0 || (names.length === 1 && query.has('rev'));
-      if (isBare && exchange.replyIfUnchanged(etagOf(leaf.revision))) return;
+      if (isBare && exchange.replyIfUnchanged(formatRev(leaf.revision))) return;
       if (document === undefined) return;
       const options = names.length === 0 ? {} : viewOptions(query);
       exchange.replyText(200, await document.text(leaf, options));
@@ -211,15 +226,11 @@ class Documents {
     const text = Buffer.from(id).toString();
     const { host } = exchange.request.headers;
     if (host !== undefined) exchange.setHeader('Location', locationOf(host, exchange, text));
-    exchange.reply(deleted ? 200 : 201, { ok: true, id: text, rev }, { ETag: `"${rev}"` });
+    exchange.reply(deleted ? 200 : 201, { ok: true, id: text, rev }, { ETag: formatETag(rev) });
   }
 }
 
 const EMPTY_BODY = Buffer.from('{}');
-
-export function etagOf(revision: Revision): string {
-  return `"${formatRev(revision)}"`;
-}
 
 function locationOf(host: string, exchange: Exchange, id: string): string {
   const path = id.split('/').map(encodeURIComponent).join('/');

@@ -1,23 +1,34 @@
 /** What the routes work with. */
-import type { Authenticator } from '../auth/authenticator.js';
+import type { Logger } from 'pino';
+import type { Caller } from '../auth/caller.js';
 import type { Config } from '../config/config.js';
 import type { Catalog } from '../databases/catalog.js';
 import type { ShardPool } from '../databases/shard-pool.js';
 import type { NodeRecords } from '../node-records.js';
+import type { Uuids } from '../uuids.js';
 import type { ServerWorld } from '../world.js';
 
 export interface Services {
   readonly world: ServerWorld;
   readonly config: Config;
+  readonly log: Logger;
+  /** Of the package. */
+  readonly version: string;
+  /** Of this node, for ever. */
+  readonly uuid: string;
   readonly records: NodeRecords;
   readonly pool: ShardPool;
   readonly catalog: Catalog;
-  readonly authenticator: Authenticator;
   readonly uuids: Uuids;
+  /** Aborted when the server is about to stop: what waits for something ends then. */
+  readonly stopping: AbortSignal;
 }
 
-/** Ids for what has none. */
-export interface Uuids {
-  /** 32 hexadecimal digits, each one greater than those before, so that documents with such ids are written next to one another. */
-  next(): string;
+/** Finds out who calls. */
+export interface CallerFinder {
+  authenticate(credentials: {
+    readonly authorization: string | undefined;
+    readonly cookie: string | undefined;
+    readonly address: string;
+  }): Caller | Promise<Caller>;
 }

@@ -47,12 +47,7 @@ export class Catalog {
   readonly #changing = new Map<string, Promise<unknown>>();
   readonly #listeners = new Set<CatalogListener>();
 
-  private constructor(
-    world: ServerWorld,
-    records: NodeRecords,
-    pool: ShardPool,
-    dataDir: string,
-  ) {
+  private constructor(world: ServerWorld, records: NodeRecords, pool: ShardPool, dataDir: string) {
     this.#world = world;
     this.#records = records;
     this.#pool = pool;

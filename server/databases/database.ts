@@ -4,13 +4,13 @@
  * Every read is of a snapshot of one shard; every write resolves when it is durable.
  */
 import { join } from 'node:path';
-import { DivanError } from '../../engine/errors.js';
+import { DivanError, isDivanError } from '../../engine/errors.js';
 import type { AttachmentInput } from '../../engine/shard/document.js';
 import type { EditOutcome } from '../../engine/shard/document-writer.js';
 import type { DocumentEdit, EditedAttachment } from '../../engine/shard/edit.js';
 import { hashOf, type ShardRange } from '../../engine/shard/hash.js';
-import type { LocalEdit } from '../../engine/shard/local-writer.js';
 import { LOCAL_PREFIX } from '../../engine/shard/local-tree.js';
+import type { LocalEdit } from '../../engine/shard/local-writer.js';
 import type { MetadataEdit } from '../../engine/shard/metadata-writer.js';
 import type { Revision } from '../../engine/shard/revision.js';
 import type { Shard } from '../../engine/shard/shard.js';
@@ -50,6 +50,8 @@ export class Database {
   readonly map: ShardMap;
   /** In the order of their ranges. */
   readonly shards: readonly DatabaseShard[];
+  /** The shards that are being compacted. */
+  readonly compacting = new Set<DatabaseShard>();
   readonly #ended = new AbortController();
   /** What goes on in the background and must stop before the files go. */
   readonly #jobs = new Set<Promise<unknown>>();
@@ -67,6 +69,11 @@ export class Database {
 
   get name(): string {
     return this.map.name;
+  }
+
+  /** True while one of its shards is being compacted. */
+  get isCompacting(): boolean {
+    return this.compacting.size > 0;
   }
 
   /** Aborted when the database is deleted. */
@@ -88,10 +95,15 @@ export class Database {
     return job;
   }
 
+  /** Which shard a document belongs to; `id` in UTF-8. */
+  shardIndexOf(id: Uint8Array): number {
+    const hash = hashOf(id, this.map.hashRule);
+    return this.shards.findIndex(({ range }) => hash <= range.end);
+  }
+
   /** The shard that a document belongs to; `id` in UTF-8. */
   shardOf(id: Uint8Array): DatabaseShard {
-    const hash = hashOf(id, this.map.hashRule);
-    const shard = this.shards.find(({ range }) => hash <= range.end);
+    const shard = this.shards[this.shardIndexOf(id)];
     if (shard === undefined) throw new DivanError('OUT_OF_RANGE', 'the shard map has a gap');
     return shard;
   }
@@ -101,15 +113,29 @@ export class Database {
     return this.shardOf(id).slot.read((reader) => work(reader.snapshot()));
   }
 
-  /** Writes documents, each on its own, and resolves when they are durable. The outcomes are in the order of the writes. */
+  /**
+   * Writes documents, each on its own, and resolves when they are durable. The outcomes are in the order of the writes; a shard that
+   * fails refuses those that are its own. Rejects if all shards fail.
+   */
   async update(writes: readonly DocumentWrite[]): Promise<EditOutcome[]> {
-    const outcomes: EditOutcome[] = new Array(writes.length);
-    await Promise.all(
-      this.#byShard(writes).map(async ({ slot, writes, places }) => {
-        const done = await updateShard(slot, writes);
-        for (const [index, outcome] of done.entries()) outcomes[places[index] ?? 0] = outcome;
-      }),
+    const groups = this.#byShard(writes);
+    const results = await Promise.allSettled(
+      groups.map(({ slot, writes }) => updateShard(slot, writes)),
     );
+    const outcomes: EditOutcome[] = new Array(writes.length);
+    let failures = 0;
+    for (const [index, { writes, places }] of groups.entries()) {
+      const result = results[index];
+      if (result?.status === 'rejected') {
+        if (!isDivanError(result.reason) || ++failures === groups.length) throw result.reason;
+        for (const place of places) outcomes[place] = { ok: false, error: result.reason };
+        continue;
+      }
+      for (const at of writes.keys()) {
+        const outcome = result?.value[at];
+        if (outcome !== undefined) outcomes[places[at] ?? 0] = outcome;
+      }
+    }
     return outcomes;
   }
 
@@ -204,7 +230,9 @@ async function storeAll(
   const stored = new Map<string, EditedAttachment>();
   for (const [name, { contentType, revpos, data, encoded }] of attachments) {
     const bytes =
-      data === undefined ? undefined : await shard.store(data instanceof Uint8Array ? [data] : data);
+      data === undefined
+        ? undefined
+        : await shard.store(data instanceof Uint8Array ? [data] : data);
     stored.set(name, {
       contentType,
       revpos,

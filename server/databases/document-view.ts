@@ -1,10 +1,10 @@
 /** Stored documents as clients read them: put together from bytes, bodies are not parsed. */
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
-import { revisionsText, withMembers } from '../../engine/shard/document-text.js';
-import type { Attachment } from '../../engine/shard/attachment-list.js';
-import { readStoredDocument, type StoredDocument } from '../../engine/shard/id-tree.js';
 import { DivanError } from '../../engine/errors.js';
+import type { Attachment } from '../../engine/shard/attachment-list.js';
+import { revisionsText, withMembers } from '../../engine/shard/document-text.js';
+import { readStoredDocument, type StoredDocument } from '../../engine/shard/id-tree.js';
 import {
   decodeTree,
   indexOfRevision,
@@ -64,7 +64,9 @@ export class ReadDocument {
     const text = Buffer.from(id.buffer, id.byteOffset, id.length).toString();
     const row = await snapshot.row(stored.seq);
     if (row === undefined) {
-      throw new DivanError('CORRUPT', `by-seq does not have the update seq ${stored.seq}`, { id: text });
+      throw new DivanError('CORRUPT', `by-seq does not have the update seq ${stored.seq}`, {
+        id: text,
+      });
     }
     return new ReadDocument(snapshot, text, stored, row.leaves);
   }
@@ -72,7 +74,8 @@ export class ReadDocument {
   /** The winner. */
   get winner(): Leaf {
     const [winner] = this.leaves;
-    if (winner === undefined) throw new DivanError('CORRUPT', 'a document has no leaf', { id: this.id });
+    if (winner === undefined)
+      throw new DivanError('CORRUPT', 'a document has no leaf', { id: this.id });
     return winner;
   }
 

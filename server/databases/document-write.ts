@@ -13,17 +13,25 @@ export interface WriteOptions {
   readonly rev?: Revision | undefined;
   /** False for a replicated revision, which is stored as it is. */
   readonly newEdits: boolean;
+  /** How bytes of the scanner are copied, which are valid until its next scan only. */
+  readonly copy?: (bytes: Uint8Array) => Uint8Array;
 }
+
+const copyEach = (bytes: Uint8Array) => new Uint8Array(bytes);
 
 /** The write of a scanned document, with bytes of its own. Throws `BAD_REQUEST`, `INVALID_DOCUMENT`. */
 export function documentWrite(scanned: ScannedDocument, options: WriteOptions): DocumentWrite {
-  const { body, deleted, attachments } = scanned;
-  const write = { id: new Uint8Array(options.id), body: new Uint8Array(body), deleted, attachments };
+  const { deleted, attachments } = scanned;
+  const { copy = copyEach } = options;
+  const write = { id: copy(options.id), body: copy(scanned.body), deleted, attachments };
   const rev = agreed(scanned.rev, options.rev);
   if (options.newEdits) return { ...write, parent: rev ?? scanned.path?.[0] };
   const path = scanned.path ?? (rev === undefined ? undefined : [rev]);
   if (path !== undefined) return { ...write, path };
-  throw new DivanError('BAD_REQUEST', 'a replicated document (new_edits=false) needs its _rev or _revisions');
+  throw new DivanError(
+    'BAD_REQUEST',
+    'a replicated document (new_edits=false) needs its _rev or _revisions',
+  );
 }
 
 /** The one revision of two places that may name it. Throws `BAD_REQUEST` if they differ. */

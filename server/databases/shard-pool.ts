@@ -156,6 +156,17 @@ export class ShardSlot {
     return this.#dropped;
   }
 
+  /** How long the file is, in bytes. Opens nothing. */
+  async fileBytes(): Promise<number> {
+    if (this.#shard !== undefined) return this.#shard.file.end;
+    const file = await this.#pool.world.storage.open(this.path, 'read');
+    try {
+      return await file.size();
+    } finally {
+      await file.close();
+    }
+  }
+
   /** Calls `work` with the shard for reading and holds it open meanwhile. Throws `NOT_FOUND` once dropped, and what opening throws. */
   async read<T>(work: (reader: ShardReader) => Promise<T>): Promise<T> {
     this.#hold();

@@ -3,8 +3,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { DivanError } from '../../engine/errors.js';
 import type { Host } from '../../engine/file/host.js';
 import { type Caller, NOBODY } from '../auth/caller.js';
-import { matchesEtag } from './etags.js';
-import { type JsonObject, type JsonValue, parseJson, parseJsonObject } from './json-value.js';
+import { formatETag, isNotModified } from './etags.js';
+import { type JsonObject, type JsonValue, objectOf, parseJson } from './json-value.js';
 import { Query } from './query.js';
 import { ReplyStream } from './reply-stream.js';
 import { type BodyBudget, bodyStream, hasBody, wholeBody } from './request-body.js';
@@ -38,8 +38,8 @@ export class Exchange {
   readonly params: ReadonlyMap<string, string>;
   /** Set by the router before the route is called. */
   caller: Caller = NOBODY;
-  /** Sent along with every reply. */
-  readonly #headers = new Map<string, string>();
+  /** Names and values by turns, sent along with the reply. */
+  readonly #headers: string[] = [];
   readonly #context: ExchangeContext;
   readonly #rawQuery: string;
   #query: Query | undefined;
@@ -97,7 +97,7 @@ export class Exchange {
 
   /** Sends a header along with the reply. */
   setHeader(name: string, value: string): void {
-    this.#headers.set(name, value);
+    this.#headers.push(name, value);
   }
 
   get hasBody(): boolean {
@@ -123,8 +123,7 @@ export class Exchange {
   }
 
   async jsonObject(bytesMax = this.limits.documentBytesMax): Promise<JsonObject> {
-    this.assertJsonType();
-    return parseJsonObject(await this.body(bytesMax));
+    return objectOf(await this.json(bytesMax), 'the request body');
   }
 
   /** As CouchDB demands of every POST. Throws `UNSUPPORTED_TYPE`. */
@@ -154,11 +153,10 @@ export class Exchange {
     this.response.end(body);
   }
 
-  /** Replies that the client has it already, if its `If-None-Match` says so; true if it did. */
-  replyIfUnchanged(etag: string): boolean {
-    this.setHeader('ETag', etag);
-    const wanted = this.header('if-none-match');
-    if (wanted === undefined || !matchesEtag(wanted, etag)) return false;
+  /** Sends an entity tag along; replies that the client has it already, if its `If-None-Match` says so, and is true then. */
+  replyIfUnchanged(tag: string): boolean {
+    this.setHeader('ETag', formatETag(tag));
+    if (!isNotModified(this.header('if-none-match'), tag)) return false;
     this.#writeHead(304, {});
     this.response.end();
     return true;
@@ -177,13 +175,13 @@ export class Exchange {
   }
 
   #writeHead(status: number, headers: Headers): void {
-    const { request, response } = this;
-    for (const [name, value] of this.#headers) response.setHeader(name, value);
-    response.setHeader('Server', this.#context.serverName);
-    response.setHeader('Cache-Control', 'must-revalidate');
-    response.setHeader('X-Content-Type-Options', 'nosniff');
+    const { request } = this;
+    const all = this.#headers;
+    all.push('Server', this.#context.serverName, 'Cache-Control', 'must-revalidate');
+    all.push('X-Content-Type-Options', 'nosniff');
+    for (const name of Object.keys(headers)) all.push(name, headers[name] ?? '');
     // What is left of a body that nobody wants would have to be read before the next request.
-    if (!request.complete && hasBody(request)) response.setHeader('Connection', 'close');
-    response.writeHead(status, headers);
+    if (!request.complete && hasBody(request)) all.push('Connection', 'close');
+    this.response.writeHead(status, all);
   }
 }

@@ -6,14 +6,15 @@ import type { ServerResponse } from 'node:http';
 import { DivanError } from '../../engine/errors.js';
 import type { Host } from '../../engine/file/host.js';
 
-/** Parts are sent when they come to so many characters or bytes. */
-const CHUNK_LENGTH = 32 * 1024;
+/** Parts are put together into chunks of this size. */
+const CHUNK_BYTES = 32 * 1024;
 
 export class ReplyStream {
   readonly #response: ServerResponse;
   readonly #host: Host;
   readonly #stalledMs: number;
-  #text = '';
+  #chunk = Buffer.allocUnsafe(CHUNK_BYTES);
+  #used = 0;
 
   /** `stalledMs`: how long the client may read nothing. */
   constructor(response: ServerResponse, host: Host, stalledMs: number) {
@@ -29,26 +30,38 @@ export class ReplyStream {
 
   /** Adds text; a promise if the writer must wait before it goes on. Throws `ABORTED` if the client went away. */
   text(part: string): Promise<void> | undefined {
-    this.#text += part;
-    return this.#text.length < CHUNK_LENGTH ? undefined : this.flush();
+    // No character of a string takes more than three bytes.
+    if (part.length * 3 > CHUNK_BYTES - this.#used) {
+      if (part.length * 3 > CHUNK_BYTES / 2) return this.bytes(Buffer.from(part));
+      const waiting = this.flush();
+      this.#used += this.#chunk.write(part, this.#used);
+      return waiting;
+    }
+    this.#used += this.#chunk.write(part, this.#used);
+    return undefined;
   }
 
-  /** Adds bytes. */
+  /** Adds bytes, which may be changed once the promise, if there is one, has resolved. */
   bytes(part: Uint8Array): Promise<void> | undefined {
-    if (this.#text.length > 0) {
-      const text = this.#text;
-      this.#text = '';
-      this.#send(Buffer.from(text));
+    if (part.length <= CHUNK_BYTES - this.#used) {
+      this.#chunk.set(part, this.#used);
+      this.#used += part.length;
+      return undefined;
     }
-    return this.#send(part);
+    const waiting = this.flush();
+    if (part.length > CHUNK_BYTES / 2) return this.#send(part) ?? waiting;
+    this.#chunk.set(part, 0);
+    this.#used = part.length;
+    return waiting;
   }
 
   /** Sends what was put together; resolves when the client has room for more. */
   flush(): Promise<void> | undefined {
-    if (this.#text.length === 0) return undefined;
-    const text = this.#text;
-    this.#text = '';
-    return this.#send(Buffer.from(text));
+    if (this.#used === 0) return undefined;
+    const bytes = this.#chunk.subarray(0, this.#used);
+    this.#chunk = Buffer.allocUnsafe(CHUNK_BYTES);
+    this.#used = 0;
+    return this.#send(bytes);
   }
 
   /** Sends the rest and ends the reply. */

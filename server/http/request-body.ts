@@ -51,7 +51,8 @@ export async function* bodyStream(
 ): AsyncGenerator<Uint8Array> {
   if ((declaredLength(request) ?? 0) > bytesMax) throw tooLarge(bytesMax);
   const encoding = request.headers['content-encoding'];
-  const source = encoding === undefined ? received(request) : inflated(received(request), encoding, bytesMax);
+  const source =
+    encoding === undefined ? received(request) : inflated(received(request), encoding, bytesMax);
   let bytes = 0;
   for await (const chunk of source) {
     bytes += chunk.length;

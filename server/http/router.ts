@@ -7,7 +7,7 @@ import findMyWay from 'find-my-way';
 import { DivanError, isDivanError } from '../../engine/errors.js';
 import { errorReply, isInternalError } from './error-table.js';
 import { Exchange, type ExchangeContext } from './exchange.js';
-import { checkTarget } from './path.js';
+import { parseTarget, type RequestTarget } from './path.js';
 
 /**
  * Who may call a route. `anyone`: whoever reaches the port. `reader`: anyone, unless valid users are required. `server_admin`: admins of
@@ -29,6 +29,8 @@ export interface Route {
 
 /** What surrounds the routes. */
 export interface RouterHooks {
+  /** Whether a segment of a path can be the parameter of that name: `_all_docs` is no `:doc`. */
+  readonly accepts: (param: string, segment: string) => boolean;
   /** Finds out who calls and whether it may. Throws `UNAUTHORIZED`, `FORBIDDEN`, `NOT_FOUND`. */
   readonly authorize: (exchange: Exchange, access: Access) => Promise<void> | void;
   /** Told of every request when its reply is complete or given up. */
@@ -39,13 +41,24 @@ export interface RouterHooks {
 
 const NO_PARAMS: ReadonlyMap<string, string> = new Map();
 
+/** A route with the places of its parameters in the path; the last one may take all that is left of it. */
+interface PlacedRoute {
+  readonly route: Route;
+  readonly params: readonly { readonly name: string; readonly index: number }[];
+  readonly restFrom: number | undefined;
+}
+
+/** What `*` at the end of a route's path is called. */
+export const REST = '*';
+
 export class Router {
   readonly routes: readonly Route[];
   readonly #router = findMyWay({
     ignoreTrailingSlash: true,
+    ignoreDuplicateSlashes: true,
     maxParamLength: 8192,
-    caseSensitive: true,
   });
+  readonly #placed = new Map<unknown, PlacedRoute>();
   readonly #context: ExchangeContext;
   readonly #hooks: RouterHooks;
   readonly #urlBytesMax: number;
@@ -61,8 +74,10 @@ export class Router {
     this.#hooks = hooks;
     this.#urlBytesMax = urlBytesMax;
     for (const route of routes) {
-      // The store is what a match is recognised by; the router never calls the handler itself.
-      this.#router.on(routed(route.method), route.path, () => undefined, route);
+      // A match is recognised by the handler that find-my-way gives back; it never calls it.
+      const handler = () => undefined;
+      this.#router.on(route.method, route.path, handler);
+      this.#placed.set(handler, placed(route));
     }
   }
 
@@ -72,10 +87,16 @@ export class Router {
     let exchange = new Exchange(this.#context, request, response, NO_PARAMS, '');
     let route: Route | undefined;
     try {
-      const { path, rawQuery } = checkTarget(request.url ?? '', this.#urlBytesMax);
-      const match = this.#find(request.method ?? '', path);
-      route = match.route;
-      exchange = new Exchange(this.#context, request, response, match.params, rawQuery);
+      const target = parseTarget(request.url ?? '', this.#urlBytesMax);
+      const found = this.#find(request.method ?? '', target);
+      route = found.route;
+      exchange = new Exchange(
+        this.#context,
+        request,
+        response,
+        paramsOf(found, target),
+        target.query,
+      );
       const authorized = this.#hooks.authorize(exchange, route.access);
       if (authorized !== undefined) await authorized;
       await route.handle(exchange);
@@ -87,25 +108,29 @@ export class Router {
     }
   }
 
-  #find(method: string, path: string): { route: Route; params: ReadonlyMap<string, string> } {
+  #find(method: string, target: RequestTarget): PlacedRoute {
     const wanted = METHODS.find((known) => known === (method === 'HEAD' ? 'GET' : method));
-    const match = wanted === undefined ? null : this.#router.find(routed(wanted), path);
-    if (match !== null) return { route: this.#routeOf(match.store), params: paramsOf(match.params) };
-    const allowed = METHODS.filter((known) => this.#router.find(routed(known), path) !== null);
+    const found = wanted === undefined ? undefined : this.#match(wanted, target);
+    if (found !== undefined) return found;
+    const allowed = METHODS.filter((known) => this.#match(known, target) !== undefined);
     if (allowed.length === 0) throw new DivanError('NOT_FOUND', 'missing');
     throw new MethodNotAllowed(allowed);
   }
 
-  #routeOf(store: unknown): Route {
-    const route = this.routes.find((route) => route === store);
-    if (route === undefined) throw new RangeError('the router found what it was not given');
-    return route;
+  #match(method: Method, { path, segments }: RequestTarget): PlacedRoute | undefined {
+    const match = this.#router.find(method, path);
+    const found = match === null ? undefined : this.#placed.get(match.handler);
+    const fits = found?.params.every(({ name, index }) =>
+      this.#hooks.accepts(name, segments[index] ?? ''),
+    );
+    return fits === true ? found : undefined;
   }
 
   #fail(exchange: Exchange, error: unknown): void {
     const { response } = exchange;
     const isKnown = isDivanError(error);
-    const id = !isKnown || isInternalError(error) ? this.#hooks.onError(exchange, error) : undefined;
+    const id =
+      !isKnown || isInternalError(error) ? this.#hooks.onError(exchange, error) : undefined;
     if (response.headersSent || response.destroyed) {
       // What was sent looks whole to nobody: the client sees that the connection broke.
       response.destroy();
@@ -114,7 +139,10 @@ export class Router {
     const { status, error: name, reason } = isKnown ? errorReply(error) : DEFECT;
     if (error instanceof MethodNotAllowed) exchange.setHeader('Allow', error.allow);
     if (status === 401) exchange.setHeader('WWW-Authenticate', 'Basic realm="Divan"');
-    exchange.reply(status, id === undefined ? { error: name, reason } : { error: name, reason, ref: id });
+    exchange.reply(
+      status,
+      id === undefined ? { error: name, reason } : { error: name, reason, ref: id },
+    );
   }
 }
 
@@ -134,13 +162,21 @@ class MethodNotAllowed extends DivanError {
   }
 }
 
-/** Any name will do for the router's own table: COPY is none that it knows everywhere. */
-function routed(method: Method): 'GET' | 'PUT' | 'POST' | 'DELETE' | 'COPY' {
-  return method;
+function placed(route: Route): PlacedRoute {
+  const params: { name: string; index: number }[] = [];
+  let restFrom: number | undefined;
+  for (const [index, segment] of route.path.split('/').slice(1).entries()) {
+    if (segment.startsWith(':')) params.push({ name: segment.slice(1), index });
+    if (segment === REST) restFrom = index;
+  }
+  return { route, params, restFrom };
 }
 
-function paramsOf(params: Readonly<Record<string, string | undefined>>): ReadonlyMap<string, string> {
-  const map = new Map<string, string>();
-  for (const [name, value] of Object.entries(params)) if (value !== undefined) map.set(name, value);
-  return map;
+/** The parameters, from the segments that were decoded once: find-my-way only says which route it is. */
+function paramsOf(found: PlacedRoute, { segments }: RequestTarget): ReadonlyMap<string, string> {
+  if (found.params.length === 0) return NO_PARAMS;
+  const params = new Map<string, string>();
+  for (const { name, index } of found.params) params.set(name, segments[index] ?? '');
+  if (found.restFrom !== undefined) params.set(REST, segments.slice(found.restFrom).join('/'));
+  return params;
 }

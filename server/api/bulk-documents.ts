@@ -1,0 +1,208 @@
+/** `/{db}` and `/{db}/_bulk_docs`: writing documents without an id in the path, one or many. */
+import { DivanError, isDivanError } from '../../engine/errors.js';
+import { ByteCopies } from '../../engine/file/byte-copies.js';
+import { DocumentScanner, isLocalId } from '../../engine/shard/document.js';
+import type { LocalEdit } from '../../engine/shard/local-writer.js';
+import { formatRev } from '../../engine/shard/revision.js';
+import type { Database, DocumentWrite } from '../databases/database.js';
+import { documentWrite, localWrite } from '../databases/document-write.js';
+import { errorReply } from '../http/error-table.js';
+import { formatETag } from '../http/etags.js';
+import type { Exchange } from '../http/exchange.js';
+import { type JsonElements, splitElements, splitMembers } from '../http/json-members.js';
+import { parseJson } from '../http/json-value.js';
+import type { Route } from '../http/router.js';
+import type { Services } from './services.js';
+
+export function bulkDocumentRoutes(services: Services): Route[] {
+  const bulk = new BulkDocuments(services);
+  const access = 'database_member';
+  return [
+    { method: 'POST', path: '/:db', access, handle: (exchange) => bulk.postOne(exchange) },
+    {
+      method: 'POST',
+      path: '/:db/_bulk_docs',
+      access,
+      handle: (exchange) => bulk.postMany(exchange),
+    },
+  ];
+}
+
+/** So many bytes are scanned between two turns of the event loop: a few milliseconds. */
+const SLICE_BYTES = 512 * 1024;
+/** The members of a bulk body besides `docs`. */
+const MEMBERS_MAX = 16;
+
+/** A bulk body taken apart: where its documents stand, and how they are meant. */
+interface BulkBody {
+  readonly bytes: Uint8Array;
+  readonly docs: JsonElements;
+  readonly newEdits: boolean;
+}
+
+/** What becomes of one document of a request. */
+type BulkItem =
+  | { readonly kind: 'document'; readonly write: DocumentWrite }
+  | { readonly kind: 'local'; readonly id: Uint8Array; readonly edit: LocalEdit };
+
+class BulkDocuments {
+  readonly #services: Services;
+  readonly #scanner = new DocumentScanner();
+
+  constructor(services: Services) {
+    this.#services = services;
+  }
+
+  async postOne(exchange: Exchange): Promise<void> {
+    const database = this.#services.catalog.get(exchange.param('db'));
+    exchange.assertJsonType();
+    const bytes = await exchange.body(this.#requestBytesMax);
+    const item = this.#item(bytes, 0, bytes.length, true, new ByteCopies());
+    if (item.kind === 'local') {
+      const rev = `0-${await database.putLocal(item.edit)}`;
+      this.#replyOne(exchange, item.id, rev);
+      return;
+    }
+    const { rev } = await database.put(item.write);
+    this.#replyOne(exchange, item.write.id, formatRev(rev));
+  }
+
+  async postMany(exchange: Exchange): Promise<void> {
+    const database = this.#services.catalog.get(exchange.param('db'));
+    exchange.assertJsonType();
+    const body = await this.#read(await exchange.body(this.#requestBytesMax));
+    const items = await this.#scan(body);
+    const rows = await writeAll(database, items);
+    // A replicator only wants to hear of what went wrong.
+    const shown = body.newEdits ? rows : rows.filter(({ isError }) => isError);
+    exchange.replyText(201, `[${shown.map(({ text }) => text).join(',')}]\n`);
+  }
+
+  get #requestBytesMax(): number {
+    return this.#services.config.get('chttpd/max_http_request_size');
+  }
+
+  #replyOne(exchange: Exchange, idBytes: Uint8Array, rev: string): void {
+    const id = Buffer.from(idBytes).toString();
+    exchange.reply(201, { ok: true, id, rev }, { ETag: formatETag(rev) });
+  }
+
+  async #read(bytes: Uint8Array): Promise<BulkBody> {
+    const { host } = this.#services.world;
+    const yieldTurn = () => host.yieldTurn();
+    const whole = { start: 0, end: bytes.length };
+    const members = await splitMembers(bytes, whole, { countMax: MEMBERS_MAX, yieldTurn });
+    const docs = members.find(({ name }) => name === 'docs');
+    if (docs === undefined) {
+      throw new DivanError('BAD_REQUEST', 'POST body must include `docs` parameter.');
+    }
+    const countMax = this.#services.config.get('couchdb/max_bulk_docs_count');
+    const elements = await splitElements(bytes, docs, { countMax, yieldTurn });
+    let newEdits = true;
+    for (const { name, start, end } of members) {
+      if (name === 'docs') continue;
+      const value = parseJson(bytes.subarray(start, end));
+      if (name === 'new_edits') {
+        if (typeof value !== 'boolean') {
+          throw new DivanError('BAD_REQUEST', '`new_edits` must be true or false');
+        }
+        newEdits = value;
+      }
+      if (name === 'all_or_nothing' && value === true) {
+        throw new DivanError('BAD_REQUEST', 'all_or_nothing is not supported');
+      }
+    }
+    return { bytes, docs: elements, newEdits };
+  }
+
+  /** Scans all documents before any is written: if one is malformed, none is. */
+  async #scan({ bytes, docs, newEdits }: BulkBody): Promise<BulkItem[]> {
+    const items: BulkItem[] = [];
+    const copies = new ByteCopies();
+    let sliceStart = 0;
+    for (let index = 0; index < docs.length; index++) {
+      const end = docs.end(index);
+      items.push(this.#item(bytes, docs.start(index), end, newEdits, copies));
+      if (end - sliceStart < SLICE_BYTES) continue;
+      sliceStart = end;
+      await this.#services.world.host.yieldTurn();
+    }
+    return items;
+  }
+
+  #item(
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    newEdits: boolean,
+    copies: ByteCopies,
+  ): BulkItem {
+    const scanned = this.#scanner.scan(bytes, start, end);
+    const bodyBytesMax = this.#services.config.get('couchdb/max_document_size');
+    if (scanned.body.length > bodyBytesMax) {
+      throw new DivanError('TOO_LARGE', `a document has at most ${bodyBytesMax} bytes`);
+    }
+    const id = scanned.id ?? Buffer.from(this.#services.uuids.next());
+    if (isLocalId(id)) {
+      const kept = copies.copy(id);
+      return { kind: 'local', id: kept, edit: localWrite(scanned, kept) };
+    }
+    const copy = (part: Uint8Array) => copies.copy(part);
+    return { kind: 'document', write: documentWrite(scanned, { id, newEdits, copy }) };
+  }
+}
+
+interface BulkRow {
+  readonly isError: boolean;
+  readonly text: string;
+}
+
+/** Writes all of a request, each on its own; the rows are in their order. */
+async function writeAll(database: Database, items: readonly BulkItem[]): Promise<BulkRow[]> {
+  const rows: BulkRow[] = new Array(items.length);
+  const writes: DocumentWrite[] = [];
+  const places: number[] = [];
+  const locals: Promise<void>[] = [];
+  for (const [place, item] of items.entries()) {
+    if (item.kind === 'document') {
+      writes.push(item.write);
+      places.push(place);
+      continue;
+    }
+    const text = Buffer.from(item.id).toString();
+    locals.push(
+      localRow(database, text, item.edit).then((row) => {
+        rows[place] = row;
+      }),
+    );
+  }
+  for (const [index, outcome] of (await database.update(writes)).entries()) {
+    const id = Buffer.from(writes[index]?.id ?? EMPTY).toString();
+    rows[places[index] ?? 0] = outcome.ok
+      ? okRow(id, formatRev(outcome.rev))
+      : errorRow(id, outcome.error);
+  }
+  await Promise.all(locals);
+  return rows;
+}
+
+const EMPTY = new Uint8Array(0);
+
+async function localRow(database: Database, id: string, edit: LocalEdit): Promise<BulkRow> {
+  try {
+    return okRow(id, `0-${await database.putLocal(edit)}`);
+  } catch (error) {
+    if (!isDivanError(error)) throw error;
+    return errorRow(id, error);
+  }
+}
+
+function okRow(id: string, rev: string): BulkRow {
+  const text = `{"ok":true,"id":${JSON.stringify(id)},"rev":${JSON.stringify(rev)}}`;
+  return { isError: false, text };
+}
+
+function errorRow(id: string, error: DivanError): BulkRow {
+  const { error: name, reason } = errorReply(error);
+  return { isError: true, text: JSON.stringify({ id, error: name, reason }) };
+}

@@ -1,0 +1,111 @@
+/** `divan serve`: the server, until it is told to stop. */
+import { readFileSync } from 'node:fs';
+import type { Command } from 'commander';
+import pino from 'pino';
+import { nodeHost } from '../engine/file/node-host.js';
+import { nodeStorage } from '../engine/file/node-storage.js';
+import { Config, describeSettings } from '../server/config/config.js';
+import { SETTING_NAMES, SETTINGS } from '../server/config/settings.js';
+import { ADMIN_ENVIRONMENT, CONFIG_FILE } from '../server/config/sources.js';
+import { Listener } from '../server/listener.js';
+import { DivanServer } from '../server/server.js';
+import type { ServerWorld } from '../server/world.js';
+import { runCommand } from './command.js';
+
+const WORLD: ServerWorld = {
+  storage: nodeStorage,
+  host: { ...nodeHost, timeOfDay: () => Date.now() },
+};
+
+export function registerServe(program: Command): void {
+  const command = program
+    .command('serve')
+    .description('serve databases over HTTP, as CouchDB does')
+    .option(`${CONFIG_FILE.flag} <file>`, 'a file of settings in the form of CouchDB’s local.ini');
+  for (const name of SETTING_NAMES) {
+    const { flag, about } = SETTINGS[name];
+    if (flag !== undefined) command.option(`${flag} <value>`, about);
+  }
+  command.addHelpText('after', () => settingsHelp());
+  command.action((options: Readonly<Record<string, string>>) =>
+    runCommand({}, ({ signal }) => serve(options, signal)),
+  );
+}
+
+/** All settings, as they stand in a configuration file. */
+function settingsHelp(): string {
+  const rows = describeSettings().map(({ name, env, default: value, about }) =>
+    [
+      `  ${name ?? env}`,
+      `      ${about}`,
+      `      default: ${value === '' ? 'none' : value}; ${env}`,
+    ].join('\n'),
+  );
+  return `\nSettings, from weakest to strongest: default, file, written over HTTP, environment, flag\n${rows.join('\n')}`;
+}
+
+async function serve(
+  options: Readonly<Record<string, string>>,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const config = new Config({
+    environment: process.env,
+    flags: flagsOf(options),
+    readFile: readTextFile,
+  });
+  const log = pino({ level: levelOf(config) }, pino.destination({ dest: 2, sync: false }));
+  const server = await DivanServer.build({
+    world: WORLD,
+    config,
+    log,
+    version: packageVersion(),
+    admin: process.env[ADMIN_ENVIRONMENT],
+  });
+  const listener = await Listener.open(WORLD.host, server.handler, {
+    host: config.get('chttpd/bind_address'),
+    port: config.get('chttpd/port'),
+    connectionsMax: config.get('chttpd/max_connections'),
+    headerBytesMax: config.get('chttpd/max_header_size'),
+    headerMs: config.get('chttpd/header_timeout'),
+    bodyIdleMs: config.get('chttpd/body_timeout'),
+    keepAliveMs: config.get('chttpd/idle_timeout'),
+  });
+  const { address, port } = listener.address;
+  process.stdout.write(`Divan listens on http://${address}:${port}/\n`);
+  await new Promise<void>((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+  log.info('stopping');
+  server.stop();
+  await listener.close();
+  await server.close();
+  return true;
+}
+
+function flagsOf(options: Readonly<Record<string, string>>): Map<string, string> {
+  const flags = new Map<string, string>();
+  for (const [name, value] of Object.entries(options)) {
+    flags.set(`--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`, value);
+  }
+  return flags;
+}
+
+function readTextFile(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return undefined;
+  }
+}
+
+function levelOf(config: Config): string {
+  const level = config.get('log/level');
+  if (level === 'none') return 'silent';
+  return level === 'warning' ? 'warn' : level;
+}
+
+function packageVersion(): string {
+  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
+  return String(JSON.parse(text).version);
+}
