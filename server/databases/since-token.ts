@@ -131,7 +131,7 @@ function inherited(seen: SeenSeqs, lineage: readonly Parent[], part: ShardRange)
     if (!isInRange(part.start, parent.range)) continue;
     seq = Math.max(seq, reached(seen, parent.uuid, parent.cutSeq));
     const { parentCount, parentIndex, base } = parent;
-    if (seq > 0) seq = new SeqMap(parentCount, parentIndex, base).map(seq);
+    seq = new SeqMap(parentCount, parentIndex, base).map(seq);
   }
   return seq;
 }
