@@ -104,6 +104,11 @@ export class Snapshot {
     }
   }
 
+  /** How many documents were updated last after this seq. */
+  changesAfter(seq: number): Promise<number> {
+    return this.#views.bySeq.countChangesAfter(seq);
+  }
+
   /** The row of an update seq, undefined if no document's latest update has it. */
   async row(seq: number): Promise<Row | undefined> {
     const value = await this.#views.bySeq.get(seqKey(seq));

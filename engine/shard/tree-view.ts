@@ -5,6 +5,7 @@ import { lookup, lookupCached, type NOT_CACHED } from '../btree/lookup.js';
 import { type LeafSlice, leafSlices } from '../btree/range.js';
 import type { Entry, KeyRange, NodeSource, TreeRoot } from '../btree/tree.js';
 import { compareBytes } from '../file/bytes.js';
+import { countChangesAfter } from './change-count.js';
 import type { Overlay, OverlayCursor } from './overlay.js';
 
 /** One overlay being read, newest first in a list of them. */
@@ -51,6 +52,11 @@ export class TreeView {
       if (handle !== 0) return overlay.valueOf(handle);
     }
     return lookupCached(this.#source, this.#root, key);
+  }
+
+  /** Of by-seq: how many entries come after a seq. */
+  countChangesAfter(seq: number): Promise<number> {
+    return countChangesAfter(this.#source, this.#root, this.#overlays, this.#version, seq);
   }
 
   /** The entries of a range in key order, or against it with `reverse`. */
