@@ -58,8 +58,10 @@ function stringText(bytes: Uint8Array, start: number, end: number): string {
   for (let at = start; at < end; at++) {
     const byte = byteAt(bytes, at);
     if (byte < 0x20 || byte > 0x7e || byte === QUOTE || byte === BACKSLASH) {
-      return JSON.stringify(Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start).toString());
+      return JSON.stringify(
+        Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start).toString(),
+      );
     }
   }
-  return `"${Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start).latin1Slice()}"`;
+  return `"${Buffer.from(bytes.buffer, bytes.byteOffset + start, end - start).toString('latin1')}"`;
 }

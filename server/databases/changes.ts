@@ -25,6 +25,8 @@ export interface ChangeRun {
   readonly snapshot: Snapshot;
   /** Entries of by-seq that were not seen before and pass the filter, in the order of reading. */
   readonly rows: readonly Entry[];
+  /** How many rows were read for these. */
+  readonly read: number;
   /** With these rows all of the shard up to this seq are read; with `descending`, all down to it. */
   readonly seq: number;
 }
@@ -158,7 +160,7 @@ export class ChangesReading {
             const next = await reader.next();
             isLast = next.done === true;
             if (next.done === true) break;
-            rows += next.value.rows.length;
+            rows += next.value.read;
             yield next.value;
           }
           if (isLast) readers.splice(readers.indexOf(reader), 1);
@@ -185,7 +187,8 @@ export class ChangesReading {
     for (const [index, snapshot] of this.#snapshots) {
       const { descending } = this.#options;
       const { liveDocs, deletedDocs } = snapshot.counters;
-      const seq = descending ? (this.#ends.get(index) ?? 0) : this.#position.seqOf(index);
+      const end = Math.max(0, this.#ends.get(index) ?? 0);
+      const seq = descending ? end : this.#position.seqOf(index);
       const after = await snapshot.changesAfter(seq);
       pending += descending ? liveDocs + deletedDocs - after : after;
     }
@@ -200,17 +203,19 @@ export class ChangesReading {
     const ids = await filter?.fewIds(snapshot, bounds.until - bounds.since);
     if (ids !== undefined) {
       const rows = await this.#rowsOf(snapshot, ids, bounds);
-      yield { index, snapshot, rows: this.#unseen(index, rows), seq: end };
+      yield { index, snapshot, rows: this.#unseen(index, rows), read: ids.length, seq: end };
       return;
     }
     const keys = changesKeys({ ...bounds, reverse: descending });
     for await (const batch of snapshot.entryBatches('bySeq', keys)) {
       const unseen = this.#unseen(index, batch);
-      const rows = filter === undefined ? unseen : unseen.filter(({ value }) => filter.passes(value));
+      const rows =
+        filter === undefined ? unseen : unseen.filter(({ value }) => filter.passes(value));
       const last = batch.at(-1);
-      if (last !== undefined) yield { index, snapshot, rows, seq: readSeq(last.key, 0) };
+      if (last === undefined) continue;
+      yield { index, snapshot, rows, read: batch.length, seq: readSeq(last.key, 0) };
     }
-    yield { index, snapshot, rows: [], seq: end };
+    yield { index, snapshot, rows: [], read: 0, seq: end };
   }
 
   /** The rows of some documents, in the order of reading. */
@@ -237,8 +242,6 @@ export class ChangesReading {
     const [first] = rows;
     if (this.#options.descending) return rows;
     if (first === undefined || readSeq(first.key, 0) > coverage.to) return rows;
-    return rows.filter(
-      ({ key, value }) => !coverage.isSeen(readSeq(key, 0), readU32(value, 0)),
-    );
+    return rows.filter(({ key, value }) => !coverage.isSeen(readSeq(key, 0), readU32(value, 0)));
   }
 }

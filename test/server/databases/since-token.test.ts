@@ -4,8 +4,8 @@ import t from 'tap';
 import { isDivanError } from '../../../engine/errors.js';
 import {
   coverageOf,
-  parseSince,
   Position,
+  parseSince,
   tokenName,
   updateSeqOf,
 } from '../../../server/databases/since-token.js';
@@ -174,21 +174,24 @@ t.test('what is no token is refused', (t) => {
   t.end();
 });
 
-t.test('a token of other files, or of more than a file ever held, stands for the beginning', (t) => {
-  const known = shard(1, 35);
-  const covered = (token: string) => coverageOf(parseSince(token), known).to;
-  t.equal(covered(updateSeqOf([shard(2, 35)])), 0);
-  t.equal(covered(updateSeqOf([shard(1, 36)])), 0, 'this file was set back');
-  t.equal(covered(updateSeqOf([known])), 35);
-  const parent = {
-    ...{ fileId: Buffer.alloc(16), uuid: Buffer.alloc(16, 9), range: known.metadata.range },
-    ...{ cutSeq: 20, parentCount: 1, parentIndex: 0, base: 0 },
-  };
-  const child = { ...known, metadata: { ...known.metadata, lineage: [parent] } };
-  t.equal(coverageOf(new Map([[tokenName(parent.uuid), 20]]), child).to, 20);
-  t.equal(coverageOf(new Map([[tokenName(parent.uuid), 21]]), child).to, 0);
-  t.end();
-});
+t.test(
+  'a token of other files, or of more than a file ever held, stands for the beginning',
+  (t) => {
+    const known = shard(1, 35);
+    const covered = (token: string) => coverageOf(parseSince(token), known).to;
+    t.equal(covered(updateSeqOf([shard(2, 35)])), 0);
+    t.equal(covered(updateSeqOf([shard(1, 36)])), 0, 'this file was set back');
+    t.equal(covered(updateSeqOf([known])), 35);
+    const parent = {
+      ...{ fileId: Buffer.alloc(16), uuid: Buffer.alloc(16, 9), range: known.metadata.range },
+      ...{ cutSeq: 20, parentCount: 1, parentIndex: 0, base: 0 },
+    };
+    const child = { ...known, metadata: { ...known.metadata, lineage: [parent] } };
+    t.equal(coverageOf(new Map([[tokenName(parent.uuid), 20]]), child).to, 20);
+    t.equal(coverageOf(new Map([[tokenName(parent.uuid), 21]]), child).to, 0);
+    t.end();
+  },
+);
 
 t.test('the first writes after a merge of empty shards were not seen', (t) => {
   const history = new ShardHistory(seededRandom(1), 20, 2);
