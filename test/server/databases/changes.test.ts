@@ -234,6 +234,21 @@ async function countsAreRight(t: Test, { database, random }: Files): Promise<voi
   });
 }
 
+t.test('changes are counted while a flush goes on', async (t) => {
+  const files = new Files(seedOf(t));
+  await files.create(1);
+  for (let round = 0; round < 30; round++) {
+    for (let n = 0; n < 20; n++) await files.write();
+    const flushing = files.database.shards[0]?.slot.write((shard) => shard.flush());
+    for (let n = 0; n < 10; n++) {
+      await files.write();
+      await countsAreRight(t, files);
+    }
+    await flushing;
+  }
+  await files.close();
+});
+
 t.test('filters give the same whether documents are looked up or all rows are read', async (t) => {
   const files = new Files(seedOf(t));
   await files.create(2);
