@@ -8,11 +8,14 @@ import { timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Logger } from 'pino';
 import { allDocsRoutes } from './api/all-docs.js';
+import { attachmentRoutes } from './api/attachments.js';
 import { Authorization } from './api/authorization.js';
 import { bulkDocumentRoutes } from './api/bulk-documents.js';
 import { changesRoutes } from './api/changes.js';
+import { bulkGetRoutes } from './api/bulk-get.js';
 import { databaseRoutes } from './api/databases.js';
 import { documentRoutes } from './api/documents.js';
+import { revisionRoutes } from './api/revisions.js';
 import { serverInfoRoutes } from './api/server-info.js';
 import type { CallerFinder, Services } from './api/services.js';
 import { NOBODY } from './auth/caller.js';
@@ -101,6 +104,8 @@ export class DivanServer {
   async close(): Promise<void> {
     this.stop();
     try {
+      const { catalog } = this.services;
+      await Promise.all(catalog.names().map((name) => catalog.find(name)?.flushLater()));
       await this.services.pool.close();
     } finally {
       await this.services.records.close();
@@ -112,8 +117,11 @@ function routesOf(services: Services): Route[] {
   return [
     ...serverInfoRoutes(services),
     ...databaseRoutes(services),
+    ...attachmentRoutes(services),
     ...documentRoutes(services),
     ...bulkDocumentRoutes(services),
+    ...bulkGetRoutes(services),
+    ...revisionRoutes(services),
     ...allDocsRoutes(services),
     ...changesRoutes(services),
   ];
