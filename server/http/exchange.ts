@@ -38,8 +38,8 @@ export class Exchange {
   readonly params: ReadonlyMap<string, string>;
   /** Set by the router before the route is called. */
   caller: Caller = NOBODY;
-  /** Sent along with every reply. */
-  readonly #headers = new Map<string, string>();
+  /** Names and values by turns, sent along with the reply. */
+  readonly #headers: string[] = [];
   readonly #context: ExchangeContext;
   readonly #rawQuery: string;
   #query: Query | undefined;
@@ -97,7 +97,7 @@ export class Exchange {
 
   /** Sends a header along with the reply. */
   setHeader(name: string, value: string): void {
-    this.#headers.set(name, value);
+    this.#headers.push(name, value);
   }
 
   get hasBody(): boolean {
@@ -175,13 +175,13 @@ export class Exchange {
   }
 
   #writeHead(status: number, headers: Headers): void {
-    const { request, response } = this;
-    for (const [name, value] of this.#headers) response.setHeader(name, value);
-    response.setHeader('Server', this.#context.serverName);
-    response.setHeader('Cache-Control', 'must-revalidate');
-    response.setHeader('X-Content-Type-Options', 'nosniff');
+    const { request } = this;
+    const all = this.#headers;
+    all.push('Server', this.#context.serverName, 'Cache-Control', 'must-revalidate');
+    all.push('X-Content-Type-Options', 'nosniff');
+    for (const name of Object.keys(headers)) all.push(name, headers[name] ?? '');
     // What is left of a body that nobody wants would have to be read before the next request.
-    if (!request.complete && hasBody(request)) response.setHeader('Connection', 'close');
-    response.writeHead(status, headers);
+    if (!request.complete && hasBody(request)) all.push('Connection', 'close');
+    this.response.writeHead(status, all);
   }
 }
