@@ -77,6 +77,7 @@ export class DivanServer {
         catalog,
         uuids: new Uuids(world.host),
         stopping: stopping.signal,
+        bodyBudget: new BodyBudget(config.get('chttpd/max_request_bytes_in_flight')),
       };
       return new DivanServer(services, newRouter(services, finderOf(admin ?? '')), stopping);
     } catch (error) {
@@ -118,11 +119,11 @@ function routesOf(services: Services): Route[] {
 }
 
 function newRouter(services: Services, callers: CallerFinder): Router {
-  const { config, world, log, version } = services;
+  const { config, world, log, version, bodyBudget } = services;
   const context: ExchangeContext = {
     host: world.host,
     serverName: `Divan/${version}`,
-    bodyBudget: new BodyBudget(config.get('chttpd/max_request_bytes_in_flight')),
+    bodyBudget,
     limits: {
       requestBytesMax: config.get('chttpd/max_http_request_size'),
       documentBytesMax: config.get('couchdb/max_document_size'),

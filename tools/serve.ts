@@ -69,6 +69,7 @@ async function serve(
     headerMs: config.get('chttpd/header_timeout'),
     bodyIdleMs: config.get('chttpd/body_timeout'),
     keepAliveMs: config.get('chttpd/idle_timeout'),
+    stalledMs: config.get('chttpd/slow_reader_timeout'),
   });
   const { address, port } = listener.address;
   process.stdout.write(`Divan listens on http://${address}:${port}/\n`);

@@ -99,7 +99,8 @@ export function textOf(tree: Tree): string {
 
 /** The tree with one part of it replaced by something that may not stand there. */
 export function wrongSomewhere(tree: Tree, random: () => number): Tree {
-  if (tree.kind === 'raw' || random() < 0.2) return { kind: 'raw', text: pick(random, WRONG_VALUES) };
+  if (tree.kind === 'raw' || random() < 0.2)
+    return { kind: 'raw', text: pick(random, WRONG_VALUES) };
   if (tree.kind === 'array') {
     const at = randomInt(random, Math.max(1, tree.elements.length));
     const elements = tree.elements.map((element, index) =>

@@ -100,6 +100,7 @@ export class TestServer {
       headerMs: config.get('chttpd/header_timeout'),
       bodyIdleMs: config.get('chttpd/body_timeout'),
       keepAliveMs: config.get('chttpd/idle_timeout'),
+      stalledMs: config.get('chttpd/slow_reader_timeout'),
     });
     const running = new TestServer(server, listener, { dataDir, log: entries, admin });
     t.teardown(async () => {
