@@ -10,6 +10,7 @@ import type { Logger } from 'pino';
 import { allDocsRoutes } from './api/all-docs.js';
 import { Authorization } from './api/authorization.js';
 import { bulkDocumentRoutes } from './api/bulk-documents.js';
+import { changesRoutes } from './api/changes.js';
 import { databaseRoutes } from './api/databases.js';
 import { documentRoutes } from './api/documents.js';
 import { serverInfoRoutes } from './api/server-info.js';
@@ -115,6 +116,7 @@ function routesOf(services: Services): Route[] {
     ...documentRoutes(services),
     ...bulkDocumentRoutes(services),
     ...allDocsRoutes(services),
+    ...changesRoutes(services),
   ];
 }
 
