@@ -3,6 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { DivanError } from '../engine/errors.js';
+import type { Config } from './config/config.js';
 import { hasBody } from './http/request-body.js';
 import type { ServerHost } from './world.js';
 
@@ -20,6 +21,20 @@ export interface ListenerOptions {
   readonly keepAliveMs: number;
   /** How long a client may read nothing of a reply. */
   readonly stalledMs: number;
+}
+
+/** As it is configured. */
+export function listenerOptions(config: Config): ListenerOptions {
+  return {
+    host: config.get('chttpd/bind_address'),
+    port: config.get('chttpd/port'),
+    connectionsMax: config.get('chttpd/max_connections'),
+    headerBytesMax: config.get('chttpd/max_header_size'),
+    headerMs: config.get('chttpd/header_timeout'),
+    bodyIdleMs: config.get('chttpd/body_timeout'),
+    keepAliveMs: config.get('chttpd/idle_timeout'),
+    stalledMs: config.get('chttpd/slow_reader_timeout'),
+  };
 }
 
 export type RequestHandler = (request: IncomingMessage, response: ServerResponse) => void;
