@@ -96,6 +96,7 @@ export class DivanServer {
         tasks,
         compactions,
         stopping: stopping.signal,
+        bodyBudget: new BodyBudget(config.get('chttpd/max_request_bytes_in_flight')),
       };
       return new DivanServer(services, newRouter(services, finderOf(admin ?? '')), stopping);
     } catch (error) {
@@ -148,11 +149,11 @@ function routesOf(services: Services): Route[] {
 }
 
 function newRouter(services: Services, callers: CallerFinder): Router {
-  const { config, world, log, version } = services;
+  const { config, world, log, version, bodyBudget } = services;
   const context: ExchangeContext = {
     host: world.host,
     serverName: `Divan/${version}`,
-    bodyBudget: new BodyBudget(config.get('chttpd/max_request_bytes_in_flight')),
+    bodyBudget,
     limits: {
       requestBytesMax: config.get('chttpd/max_http_request_size'),
       documentBytesMax: config.get('couchdb/max_document_size'),

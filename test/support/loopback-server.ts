@@ -6,7 +6,7 @@ import { MemoryStorage } from '../../engine/file/memory-storage.js';
 import { nodeHost } from '../../engine/file/node-host.js';
 import { Config } from '../../server/config/config.js';
 import { environmentName, SETTING_NAMES, type SettingName } from '../../server/config/settings.js';
-import { Listener } from '../../server/listener.js';
+import { Listener, listenerOptions } from '../../server/listener.js';
 import { DivanServer } from '../../server/server.js';
 import type { ServerHost } from '../../server/world.js';
 
@@ -53,13 +53,9 @@ export class LoopbackServer {
       admin: ADMIN,
     });
     const listener = await Listener.open(nodeHostWithTime, server.handler, {
+      ...listenerOptions(config),
       host: '127.0.0.1',
       port: 0,
-      connectionsMax: 1000,
-      headerBytesMax: 64 * 1024,
-      headerMs: 60_000,
-      bodyIdleMs: 60_000,
-      keepAliveMs: 60_000,
     });
     t.teardown(async () => {
       server.stop();
