@@ -7,6 +7,7 @@ import { evenRanges, FULL_RANGE } from '../../../engine/shard/hash.js';
 import { ChangeWatch } from '../../../server/databases/change-watch.js';
 import { Database } from '../../../server/databases/database.js';
 import { ShardPool } from '../../../server/databases/shard-pool.js';
+import { NodeRecords } from '../../../server/node-records.js';
 import { VirtualHost } from '../../support/virtual-host.js';
 
 async function start(t: Test) {
@@ -16,10 +17,15 @@ async function start(t: Test) {
   await world.storage.makeDirectory('/data');
   const shards = evenRanges(FULL_RANGE, 2).map((range, n) => ({ range, file: `${n}.divan` }));
   for (const { range, file } of shards) await pool.create(`/data/${file}`, { range });
-  const database = new Database(world, pool, '/data', {
-    ...{ name: 'db', incarnation: 'i', state: 'live', epoch: 1, copies: 1, timestamp: 1 },
-    ...{ hashRule: 'document', shards },
-  });
+  const records = await NodeRecords.open(world, '/data');
+  const database = new Database(
+    world,
+    { pool, records, dataDir: '/data' },
+    {
+      ...{ name: 'db', incarnation: 'i', state: 'live', epoch: 1, copies: 1, timestamp: 1 },
+      ...{ hashRule: 'document', shards },
+    },
+  );
   t.teardown(() => pool.close());
   const put = async (id: string) => {
     const write = { id: Buffer.from(id), body: Buffer.from('{}'), deleted: false };

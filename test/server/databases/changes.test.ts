@@ -17,6 +17,8 @@ import { Database } from '../../../server/databases/database.js';
 import type { ShardPlace } from '../../../server/databases/shard-map.js';
 import { ShardPool } from '../../../server/databases/shard-pool.js';
 import { parseSince } from '../../../server/databases/since-token.js';
+import { NodeRecords } from '../../../server/node-records.js';
+import type { ServerWorld } from '../../../server/world.js';
 import { HastyHost } from '../../support/hasty-host.js';
 import { randomInt, seededRandom, seedOf } from '../../support/seed.js';
 
@@ -26,7 +28,8 @@ const STEPS = 120;
 
 /** A database whose files are rewritten while it is closed. */
 class Files {
-  readonly world;
+  readonly world: ServerWorld;
+  readonly #records: NodeRecords;
   readonly random: () => number;
   places: readonly ShardPlace[] = [];
   /** Of each document its revision. */
@@ -35,16 +38,22 @@ class Files {
   #pool: ShardPool;
   #generation = 0;
 
-  constructor(seed: number) {
+  private constructor(seed: number, world: ServerWorld, records: NodeRecords) {
     this.random = seededRandom(seed);
-    const host = Object.assign(new HastyHost(seed), { timeOfDay: () => 0 });
-    this.world = { storage: new MemoryStorage(), host };
+    this.world = world;
+    this.#records = records;
     this.#pool = this.#newPool();
     this.database = this.#open();
   }
 
+  static async make(seed: number): Promise<Files> {
+    const host = Object.assign(new HastyHost(seed), { timeOfDay: () => 0 });
+    const world = { storage: new MemoryStorage(), host };
+    await world.storage.makeDirectory(DATA);
+    return new Files(seed, world, await NodeRecords.open(world, DATA));
+  }
+
   async create(q: number): Promise<void> {
-    await this.world.storage.makeDirectory(DATA);
     await this.world.storage.makeDirectory(join(DATA, 'shards'));
     this.places = evenRanges(FULL_RANGE, q).map((range) => ({ range, file: this.#file(range) }));
     for (const { range, file } of this.places) {
@@ -83,7 +92,8 @@ class Files {
   }
 
   #open(): Database {
-    return new Database(this.world, this.#pool, DATA, {
+    const parts = { pool: this.#pool, records: this.#records, dataDir: DATA };
+    return new Database(this.world, parts, {
       ...{ name: 'db', incarnation: 'i', state: 'live', epoch: 1, copies: 1, timestamp: 1 },
       ...{ hashRule: 'document', shards: this.places },
     });
@@ -196,7 +206,7 @@ class Reader {
 t.test('readers miss and repeat nothing, whatever becomes of the files', async (t) => {
   const seed = seedOf(t);
   for (let n = 0; n < HISTORIES; n++) {
-    const files = new Files(seed + n);
+    const files = await Files.make(seed + n);
     const { random } = files;
     await files.create(1 + randomInt(random, 3));
     const readers = Array.from({ length: 3 }, () => new Reader(files));
@@ -235,7 +245,7 @@ async function countsAreRight(t: Test, { database, random }: Files): Promise<voi
 }
 
 t.test('changes are counted while a flush goes on', async (t) => {
-  const files = new Files(seedOf(t));
+  const files = await Files.make(seedOf(t));
   await files.create(1);
   for (let round = 0; round < 30; round++) {
     for (let n = 0; n < 20; n++) await files.write();
@@ -250,7 +260,7 @@ t.test('changes are counted while a flush goes on', async (t) => {
 });
 
 t.test('filters give the same whether documents are looked up or all rows are read', async (t) => {
-  const files = new Files(seedOf(t));
+  const files = await Files.make(seedOf(t));
   await files.create(2);
   const ids = ['document 1', 'document 7', 'missing'];
   const few = new IdFilter(ids);
@@ -281,7 +291,7 @@ t.test('filters give the same whether documents are looked up or all rows are re
 t.test(
   'what ends does so with what there was at its beginning, and goes on where it was left',
   async (t) => {
-    const files = new Files(seedOf(t));
+    const files = await Files.make(seedOf(t));
     await files.create(2);
     for (let n = 0; n < 30; n++) await files.write(`early ${n}`);
     const options = { since: parseSince('0'), filter: undefined, ends: true };
