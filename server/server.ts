@@ -9,13 +9,17 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Logger } from 'pino';
 import { ActiveTasks } from './active-tasks.js';
 import { allDocsRoutes } from './api/all-docs.js';
+import { attachmentRoutes } from './api/attachments.js';
 import { Authorization } from './api/authorization.js';
 import { bulkDocumentRoutes } from './api/bulk-documents.js';
+import { bulkGetRoutes } from './api/bulk-get.js';
+import { changesRoutes } from './api/changes.js';
 import { databaseSettingsRoutes } from './api/database-settings.js';
 import { databaseUpkeepRoutes } from './api/database-upkeep.js';
 import { databaseRoutes } from './api/databases.js';
 import { documentRoutes } from './api/documents.js';
 import { nodeInfoRoutes } from './api/node-info.js';
+import { revisionRoutes } from './api/revisions.js';
 import { serverInfoRoutes } from './api/server-info.js';
 import type { CallerFinder, Services } from './api/services.js';
 import { NOBODY } from './auth/caller.js';
@@ -92,6 +96,7 @@ export class DivanServer {
         tasks,
         compactions,
         stopping: stopping.signal,
+        bodyBudget: new BodyBudget(config.get('chttpd/max_request_bytes_in_flight')),
       };
       return new DivanServer(services, newRouter(services, finderOf(admin ?? '')), stopping);
     } catch (error) {
@@ -116,6 +121,8 @@ export class DivanServer {
   async close(): Promise<void> {
     this.stop();
     try {
+      const { catalog } = this.services;
+      await Promise.all(catalog.names().map((name) => catalog.find(name)?.flushLater()));
       await this.services.compactions.close();
       await this.services.pool.close();
     } finally {
@@ -129,20 +136,24 @@ function routesOf(services: Services): Route[] {
     ...serverInfoRoutes(services),
     ...nodeInfoRoutes(services),
     ...databaseRoutes(services),
+    ...attachmentRoutes(services),
     ...databaseSettingsRoutes(services),
     ...databaseUpkeepRoutes(services),
     ...documentRoutes(services),
     ...bulkDocumentRoutes(services),
+    ...bulkGetRoutes(services),
+    ...revisionRoutes(services),
     ...allDocsRoutes(services),
+    ...changesRoutes(services),
   ];
 }
 
 function newRouter(services: Services, callers: CallerFinder): Router {
-  const { config, world, log, version } = services;
+  const { config, world, log, version, bodyBudget } = services;
   const context: ExchangeContext = {
     host: world.host,
     serverName: `Divan/${version}`,
-    bodyBudget: new BodyBudget(config.get('chttpd/max_request_bytes_in_flight')),
+    bodyBudget,
     limits: {
       requestBytesMax: config.get('chttpd/max_http_request_size'),
       documentBytesMax: config.get('couchdb/max_document_size'),

@@ -3,13 +3,22 @@
  *
  * One pass over the bytes checks them and copies them. Numbers and strings keep their text, members their order.
  * Refused, besides bad syntax: invalid UTF-8, members of one object with the same name (compared unescaped), nesting deeper
- * than 512, lone surrogates. No recursion, and no object for each token.
+ * than 512, lone surrogates; names and runs of white space beyond 1 MiB. No recursion, and no object for each token.
+ *
+ * Large values can be scanned in slices, between which others have their turn: see `goOn`.
  */
 import { isUtf8 } from 'node:buffer';
 import { DivanError } from '../errors.js';
 import { byteAt, compareBytes } from '../file/bytes.js';
+import { MemberNames, stringText } from './json-names.js';
 
 export const JSON_DEPTH_MAX = 512;
+/** A slice of this many bytes takes a few milliseconds. */
+export const SCAN_SLICE_BYTES = 512 * 1024;
+/** What can not be scanned in slices: a name, a run of white space. */
+const UNBROKEN_BYTES_MAX = 1024 * 1024;
+/** A larger output is made just as large as it must be, since it is hardly needed again. */
+const SPARE_OUT_BYTES_MAX = 1024 * 1024;
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
@@ -25,8 +34,6 @@ const POINT = 0x2e;
 const ZERO = 0x30;
 const NINE = 0x39;
 const LOWER_U = 0x75;
-/** Names in an object are compared one with another up to so many, and through a Set beyond. */
-const LINEAR_NAMES_MAX = 16;
 
 /** Bytes inside a string that need no look (1), that are part of a longer character (2), or end the run (0). */
 const PLAIN = new Uint8Array(256).fill(1, 0x20).fill(2, 0x80);
@@ -50,6 +57,11 @@ export class JsonScanner {
   #end = 0;
   /** Whether a string had anything but ASCII. */
   #beyondAscii = false;
+  /** Of the value being scanned: where its slice ends, how deep it began and is now, whether it stopped inside of a string. */
+  #stop = 0;
+  #base = 0;
+  #level = 0;
+  #insideString = false;
   /** What was copied so far: `out[0, length)`. */
   out: Uint8Array = new Uint8Array(4096);
   length = 0;
@@ -57,13 +69,7 @@ export class JsonScanner {
   escaped = false;
   /** The open containers: 1 an object, 0 an array. */
   readonly #isObject = new Uint8Array(JSON_DEPTH_MAX);
-  /** Where the names of each open object begin in the list of names. */
-  readonly #namesFrom = new Int32Array(JSON_DEPTH_MAX + 1);
-  #nameStarts = new Int32Array(64);
-  #nameEnds = new Int32Array(64);
-  #names = 0;
-  /** The names of open objects with many or escaped ones, by depth. */
-  readonly #nameSets = new Map<number, Set<string>>();
+  readonly #names = new MemberNames(JSON_DEPTH_MAX);
 
   /** Starts on `source[start, end)`. */
   begin(source: Uint8Array, start: number, end: number): void {
@@ -71,11 +77,14 @@ export class JsonScanner {
     this.at = start;
     this.#end = end;
     this.length = 0;
-    this.#names = 0;
-    this.#nameSets.clear();
-    if (this.out.length < end - start + 2) this.out = new Uint8Array((end - start) * 2);
+    this.#names.begin(source);
+    const bytes = end - start;
+    if (this.out.length < bytes + 2) {
+      this.out = new Uint8Array(bytes > SPARE_OUT_BYTES_MAX ? bytes + 2 : bytes * 2);
+    }
     this.#start = start;
     this.#beyondAscii = false;
+    this.#insideString = false;
   }
 
   error(reason: string, at = this.at): DivanError {
@@ -84,11 +93,22 @@ export class JsonScanner {
 
   /** The next byte that is no white space, without moving past it; -1 at the end. */
   peek(): number {
-    while (this.at < this.#end) {
+    if (this.at < this.#end) {
+      const byte = byteAt(this.source, this.at);
+      if (byte > 0x20) return byte;
+    }
+    return this.#afterSpace();
+  }
+
+  #afterSpace(): number {
+    const from = this.at;
+    const end = Math.min(this.#end, from + UNBROKEN_BYTES_MAX);
+    while (this.at < end) {
       const byte = byteAt(this.source, this.at);
       if (byte !== 0x20 && byte !== 0x0a && byte !== 0x0d && byte !== 0x09) return byte;
       this.at++;
     }
+    if (end < this.#end) throw this.error('there is too much white space', from);
     return -1;
   }
 
@@ -123,26 +143,50 @@ export class JsonScanner {
 
   /** Scans a string with its quotes, without copying it; `at` ends up behind it. Returns where it started. */
   string(): number {
+    const start = this.#openString();
+    if (!this.#toStringEnd(this.#end)) throw this.error('a string does not end', start);
+    return start;
+  }
+
+  /** As `string`, with turns for others in between. */
+  *stringInSlices(): Generator<void, number> {
+    const start = this.#openString();
+    while (!this.#toStringEnd(this.at + SCAN_SLICE_BYTES)) {
+      if (this.at >= this.#end) throw this.error('a string does not end', start);
+      yield;
+    }
+    return start;
+  }
+
+  #openString(): number {
     if (this.peek() !== QUOTE) throw this.error('a string is expected');
-    const start = this.at;
-    const { source } = this;
     this.escaped = false;
-    let at = start + 1;
+    return this.at++;
+  }
+
+  /** Moves behind the quote that ends the string that `at` is inside of; false if it stopped at `stop` or a little behind it. */
+  #toStringEnd(stop: number): boolean {
+    const { source } = this;
+    const end = Math.min(stop, this.#end);
+    let { at } = this;
     for (;;) {
-      const kind = at < this.#end ? PLAIN[byteAt(source, at)] : 0;
+      const kind = at < end ? PLAIN[byteAt(source, at)] : 0;
       if (kind !== 0) {
         if (kind === 2) this.#beyondAscii = true;
         at++;
         continue;
       }
-      if (at >= this.#end) throw this.error('a string does not end', start);
+      if (at >= end) break;
       const byte = byteAt(source, at);
-      if (byte === QUOTE) break;
+      if (byte === QUOTE) {
+        this.at = at + 1;
+        return true;
+      }
       if (byte !== BACKSLASH) throw this.error('a string has a control character', at);
       at = this.#escape(at);
     }
-    this.at = at + 1;
-    return start;
+    this.at = at;
+    return false;
   }
 
   /** Checks the escape at `at` and returns the position behind it; a surrogate pair is one. */
@@ -175,56 +219,26 @@ export class JsonScanner {
 
   /** Opens an object's list of names. `depth` counts the objects and arrays around it. */
   openNames(depth: number): void {
-    this.#namesFrom[depth] = this.#names;
+    this.#names.open(depth);
   }
 
   closeNames(depth: number): void {
-    this.#names = this.#namesFrom[depth] ?? 0;
-    if (this.#nameSets.size > 0) this.#nameSets.delete(depth);
+    this.#names.close(depth);
   }
 
   /** Scans a name and the colon behind it; refuses a name that the object at `depth` has already. Returns where it started. */
   name(depth: number): number {
-    const start = this.string();
+    const start = this.#openString();
+    if (!this.#toStringEnd(start + UNBROKEN_BYTES_MAX)) throw this.#endlessName(start);
     const end = this.at;
-    if (this.escaped || this.#nameSets.size > 0 || this.#isLong(depth)) {
-      this.#checkInSet(depth, start, end);
-    } else this.#checkLinear(depth, start, end);
-    if (this.#names === this.#nameStarts.length) this.#growNames();
-    this.#nameStarts[this.#names] = start;
-    this.#nameEnds[this.#names++] = end;
+    if (!this.#names.add(depth, start, end, this.escaped)) throw this.#duplicate(start, end);
     this.expect(COLON, 'a colon');
     return start;
   }
 
-  #isLong(depth: number): boolean {
-    return this.#names - (this.#namesFrom[depth] ?? 0) >= LINEAR_NAMES_MAX;
-  }
-
-  #checkLinear(depth: number, start: number, end: number): void {
-    const { source } = this;
-    for (let index = this.#namesFrom[depth] ?? 0; index < this.#names; index++) {
-      const from = this.#nameStarts[index] ?? 0;
-      const to = this.#nameEnds[index] ?? 0;
-      if (to - from !== end - start || byteAt(source, from + 1) !== byteAt(source, start + 1))
-        continue;
-      if (compareBytes(source, from, to, source, start, end) === 0)
-        throw this.#duplicate(start, end);
-    }
-  }
-
-  #checkInSet(depth: number, start: number, end: number): void {
-    let set = this.#nameSets.get(depth);
-    if (set === undefined) {
-      set = new Set();
-      this.#nameSets.set(depth, set);
-      for (let index = this.#namesFrom[depth] ?? 0; index < this.#names; index++) {
-        set.add(this.text(this.#nameStarts[index] ?? 0, this.#nameEnds[index] ?? 0));
-      }
-    }
-    const name = this.text(start, end);
-    if (set.has(name)) throw this.#duplicate(start, end);
-    set.add(name);
+  #endlessName(start: number): DivanError {
+    if (this.at >= this.#end) return this.error('a string does not end', start);
+    return this.error('a name is too long', start);
   }
 
   #duplicate(start: number, end: number): DivanError {
@@ -232,49 +246,82 @@ export class JsonScanner {
     return this.error(`an object has two members named ${name}`, start);
   }
 
-  #growNames(): void {
-    const starts = new Int32Array(this.#nameStarts.length * 2);
-    const ends = new Int32Array(this.#nameEnds.length * 2);
-    starts.set(this.#nameStarts);
-    ends.set(this.#nameEnds);
-    this.#nameStarts = starts;
-    this.#nameEnds = ends;
-  }
-
   /** The string value of a scanned string. */
   text(start: number, end: number): string {
-    const { source } = this;
-    const raw = Buffer.from(source.buffer, source.byteOffset + start, end - start).toString();
-    if (!raw.includes('\\')) return raw.slice(1, -1);
-    const value: unknown = JSON.parse(raw);
-    return String(value);
+    return stringText(this.source, start, end);
   }
 
   /** Scans any value and copies it to `out`. `depth` counts the objects and arrays around it. */
   value(depth: number): void {
-    const base = depth;
-    let level = depth;
+    this.beginValue(depth);
+    this.goOn(Number.MAX_SAFE_INTEGER);
+  }
+
+  /** As `value`, with turns for others in between. */
+  *valueInSlices(depth: number): Generator<void, void> {
+    this.beginValue(depth);
+    while (!this.goOn(this.at + SCAN_SLICE_BYTES)) yield;
+  }
+
+  /** Starts on a value, which `goOn` scans. */
+  beginValue(depth: number): void {
+    this.#base = depth;
+    this.#level = depth;
+  }
+
+  /** Goes on with a value; false if it stopped at `stop` or a little behind it. */
+  goOn(stop: number): boolean {
+    this.#stop = stop;
+    const base = this.#base;
+    let level = this.#level;
     for (;;) {
-      const opened = this.#scalarOrOpen(level);
-      if (opened) level++;
-      if (opened && !this.#openedEmpty(level)) continue;
-      if (opened) level = this.#close(level);
+      if (this.#insideString) this.#restOfString();
+      else {
+        if (this.at >= stop) return this.#pause(level);
+        const opened = this.#scalarOrOpen(level);
+        if (opened) level++;
+        if (opened && !this.#openedEmpty(level)) continue;
+        if (opened) level = this.#close(level);
+      }
+      if (this.#insideString) return this.#pause(level);
       // A value is complete: its container goes on with a comma or ends.
       for (;;) {
-        if (level === base) return;
+        if (level === base) return true;
         if (this.#nextInContainer(level)) break;
         level = this.#close(level);
       }
     }
   }
 
+  #pause(level: number): false {
+    this.#level = level;
+    return false;
+  }
+
+  /** Copies a string value up to its end, or up to where it stops. */
+  #stringValue(): void {
+    const start = this.#openString();
+    this.#insideString = !this.#toStringEnd(this.#stop);
+    if (this.#insideString && this.at >= this.#end) {
+      throw this.error('a string does not end', start);
+    }
+    this.#copy(start, this.at);
+  }
+
+  #restOfString(): void {
+    const from = this.at;
+    this.#insideString = !this.#toStringEnd(this.#stop);
+    if (this.#insideString && this.at >= this.#end) {
+      throw this.error('a string does not end', from);
+    }
+    this.#copy(from, this.at);
+  }
+
   /** Copies a string, number or literal, or opens a container; true if it opened one. */
   #scalarOrOpen(level: number): boolean {
     const byte = this.peek();
-    if (byte === QUOTE) {
-      const start = this.string();
-      this.#copy(start, this.at);
-    } else if (byte === OPEN_OBJECT || byte === OPEN_ARRAY) {
+    if (byte === QUOTE) this.#stringValue();
+    else if (byte === OPEN_OBJECT || byte === OPEN_ARRAY) {
       if (level >= JSON_DEPTH_MAX) throw this.error(`it is nested deeper than ${JSON_DEPTH_MAX}`);
       this.#isObject[level] = byte === OPEN_OBJECT ? 1 : 0;
       this.openNames(level + 1);
@@ -318,7 +365,7 @@ export class JsonScanner {
 
   /** True if the name that was scanned last stands in the text just so, with its quotes. */
   nameIs(name: Uint8Array): boolean {
-    const start = this.#nameStarts[this.#names - 1] ?? 0;
+    const start = this.#names.lastStart;
     const end = this.nameEnd;
     return (
       end - start === name.length &&
@@ -328,12 +375,12 @@ export class JsonScanner {
 
   /** Where the name that was scanned last ends. */
   get nameEnd(): number {
-    return this.#nameEnds[this.#names - 1] ?? 0;
+    return this.#names.lastEnd;
   }
 
   /** Copies the name that was scanned last. */
   copyName(): void {
-    this.#copy(this.#nameStarts[this.#names - 1] ?? 0, this.nameEnd);
+    this.#copy(this.#names.lastStart, this.nameEnd);
   }
 
   #close(level: number): number {

@@ -5,7 +5,8 @@
  */
 import { join } from 'node:path';
 import { DivanError, isDivanError } from '../../engine/errors.js';
-import type { AttachmentInput } from '../../engine/shard/document.js';
+import type { StoredBytes } from '../../engine/shard/attachment-list.js';
+import { type AttachmentSource, storeAttachment } from '../../engine/shard/attachment-upload.js';
 import type { EditOutcome } from '../../engine/shard/document-writer.js';
 import type { DocumentEdit, EditedAttachment } from '../../engine/shard/edit.js';
 import { hashOf, type ShardRange } from '../../engine/shard/hash.js';
@@ -19,6 +20,7 @@ import type { ServerWorld } from '../world.js';
 import { SettingsWriter } from './database-settings.js';
 import type { ShardMap } from './shard-map.js';
 import type { ShardPool, ShardSlot } from './shard-pool.js';
+import { WriteQueue, type WriteRefused } from './write-queue.js';
 
 /** A shard of a database. */
 export interface DatabaseShard {
@@ -26,13 +28,16 @@ export interface DatabaseShard {
   readonly slot: ShardSlot;
 }
 
-/** An attachment as a write brings it: as in a document, or its content as a stream. */
-export interface NewAttachment extends Omit<AttachmentInput, 'data'> {
-  /** Undefined in a stub. */
-  readonly data: Uint8Array | AsyncIterable<Uint8Array> | undefined;
-  /** How the bytes are encoded; they are stored so. With it comes their length after decoding. */
-  readonly encoded?: { readonly encoding: 'gzip'; readonly decodedLength: number } | undefined;
+/** An attachment as a write brings it. */
+export interface NewAttachment {
+  readonly contentType: string;
+  readonly revpos: number | undefined;
+  /** Bytes to be stored, or stored already by `DatabaseUpload`; undefined in a stub. */
+  readonly content: AttachmentSource | StoredBytes | undefined;
 }
+
+/** Stores an attachment in the shard of a document. Throws `TOO_LARGE`, `BAD_REQUEST`, what the source throws. */
+export type DatabaseUpload = (source: AttachmentSource) => Promise<StoredBytes>;
 
 /** A write of one document. */
 export interface DocumentWrite extends Omit<DocumentEdit, 'attachments'> {
@@ -55,6 +60,7 @@ export class Database {
   readonly #ended = new AbortController();
   /** What goes on in the background and must stop before the files go. */
   readonly #jobs = new Set<Promise<unknown>>();
+  readonly #later = new WriteQueue((writes) => this.update(writes));
   /** Parsed once for each text: it is asked at every request. */
   #security: { readonly text: string; readonly value: unknown } | undefined;
 
@@ -120,6 +126,14 @@ export class Database {
     return this.shardOf(id).slot.read((reader) => work(reader.snapshot()));
   }
 
+  /** As `read`, for work that gives its results one by one. */
+  readEach<T>(
+    id: Uint8Array,
+    work: (snapshot: Snapshot) => AsyncIterable<T>,
+  ): AsyncGenerator<T, void> {
+    return this.shardOf(id).slot.readEach((reader) => work(reader.snapshot()));
+  }
+
   /**
    * Writes documents, each on its own, and resolves when they are durable. The outcomes are in the order of the writes; a shard that
    * fails refuses those that are its own. Rejects if all shards fail.
@@ -151,6 +165,30 @@ export class Database {
     const [outcome] = await updateShard(this.shardOf(write.id).slot, [write]);
     if (outcome?.ok === true) return outcome;
     throw outcome?.error ?? new DivanError('FAILED', 'the shard did not answer');
+  }
+
+  /** Writes a document in the background; resolves when that is sure to be tried, unless the server dies before. */
+  putLater(write: DocumentWrite, refused: WriteRefused): Promise<void> {
+    return this.#later.add(write, refused);
+  }
+
+  /** Resolves when all that was to be written later is durable or refused. */
+  flushLater(): Promise<void> {
+    return this.#later.flush();
+  }
+
+  /**
+   * As `put`, of a document whose attachments come as slowly as a client likes: `upload` stores them in the shard of the document and
+   * then says what to write. It must end soon when `ending` is aborted. No other write waits for it.
+   */
+  async putUploaded(
+    id: Uint8Array,
+    upload: (store: DatabaseUpload, ending: AbortSignal) => Promise<DocumentWrite>,
+  ): Promise<{ readonly rev: Revision; readonly seq: number }> {
+    return this.shardOf(id).slot.write(async (shard, ending) => {
+      const write = await upload((source) => storeAttachment(shard, source), ending);
+      return shard.put(await withStored(shard, write));
+    });
   }
 
   /** Writes or deletes a local doc; its id is without `_local/`. Returns the `N` of its new `0-N`. Throws `CONFLICT` or `LIMIT`. */
@@ -202,33 +240,48 @@ const LOCAL_PREFIX_BYTES = Buffer.from(LOCAL_PREFIX);
 function updateShard(slot: ShardSlot, writes: readonly DocumentWrite[]): Promise<EditOutcome[]> {
   return slot.write(async (shard) => {
     const edits: DocumentEdit[] = [];
-    for (const write of writes) {
-      edits.push(
-        write.attachments === undefined
-          ? { ...write, attachments: undefined }
-          : { ...write, attachments: await storeAll(shard, write.attachments) },
-      );
+    const refused = new Map<number, DivanError>();
+    for (const [index, write] of writes.entries()) {
+      if (write.attachments === undefined) edits.push({ ...write, attachments: undefined });
+      else {
+        try {
+          edits.push(await withStored(shard, write));
+        } catch (error) {
+          // What is wrong with the bytes of one document concerns no other.
+          if (!isDivanError(error) || shard.file.failed) throw error;
+          refused.set(index, error);
+        }
+      }
     }
-    return shard.update(edits);
+    const outcomes = await shard.update(edits);
+    return refused.size === 0 ? outcomes : withRefused(outcomes, refused, writes.length);
   });
 }
 
-/** Stores the content of attachments in the shard of their document. */
-async function storeAll(
-  shard: Shard,
-  attachments: ReadonlyMap<string, NewAttachment>,
-): Promise<Map<string, EditedAttachment>> {
-  const stored = new Map<string, EditedAttachment>();
-  for (const [name, { contentType, revpos, data, encoded }] of attachments) {
-    const bytes =
-      data === undefined
-        ? undefined
-        : await shard.store(data instanceof Uint8Array ? [data] : data);
-    stored.set(name, {
-      contentType,
-      revpos,
-      stored: bytes === undefined || encoded === undefined ? bytes : { ...bytes, ...encoded },
-    });
+/** Outcomes with those of the refused writes in their places. */
+function withRefused(
+  outcomes: readonly EditOutcome[],
+  refused: ReadonlyMap<number, DivanError>,
+  count: number,
+): EditOutcome[] {
+  const all: EditOutcome[] = [];
+  let next = 0;
+  for (let index = 0; index < count; index++) {
+    const error = refused.get(index);
+    const outcome = error === undefined ? outcomes[next++] : { ok: false as const, error };
+    if (outcome !== undefined) all.push(outcome);
   }
-  return stored;
+  return all;
+}
+
+/** A write with its attachments stored in the shard of its document. */
+async function withStored(shard: Shard, write: DocumentWrite): Promise<DocumentEdit> {
+  if (write.attachments === undefined) return { ...write, attachments: undefined };
+  const attachments = new Map<string, EditedAttachment>();
+  for (const [name, { contentType, revpos, content }] of write.attachments) {
+    const stored =
+      content === undefined || 'refs' in content ? content : await storeAttachment(shard, content);
+    attachments.set(name, { contentType, revpos, stored });
+  }
+  return { ...write, attachments };
 }

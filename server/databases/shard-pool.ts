@@ -141,6 +141,8 @@ export class ShardSlot {
   #dropped = false;
   #triedAt = Number.NEGATIVE_INFINITY;
   #lastError: unknown;
+  /** Aborted when the shard must be closed. */
+  #ending = new AbortController();
   readonly #listeners = new Set<() => void>();
   #stopListening: (() => void) | undefined;
 
@@ -180,13 +182,26 @@ export class ShardSlot {
     }
   }
 
-  /** As `read`, for writing: a shard that failed is opened anew first. */
-  async write<T>(work: (shard: Shard) => Promise<T>): Promise<T> {
+  /** As `read`, for work that gives its results one by one; the shard is held open until the last was taken, or no more is wanted. */
+  async *readEach<T>(work: (reader: ShardReader) => AsyncIterable<T>): AsyncGenerator<T, void> {
+    this.#hold();
+    try {
+      yield* work(this.#shard ?? this.#readOnlyReader() ?? (await this.#opened()));
+    } finally {
+      this.#release();
+    }
+  }
+
+  /**
+   * As `read`, for writing: a shard that failed is opened anew first. Work that takes long has to end soon when `ending` is aborted:
+   * then the shard is to be closed.
+   */
+  async write<T>(work: (shard: Shard, ending: AbortSignal) => Promise<T>): Promise<T> {
     if (this.#shard === undefined || this.#shard.file.failed) await this.#reopen();
     this.#hold();
     try {
       const shard = this.#shard ?? (await this.#openedShard());
-      return await work(shard);
+      return await work(shard, this.#ending.signal);
     } finally {
       this.#release();
     }
@@ -222,6 +237,7 @@ export class ShardSlot {
   /** Of `ShardPool`. */
   async drop(): Promise<void> {
     this.#dropped = true;
+    this.#ending.abort(new DivanError('NOT_FOUND', 'Database does not exist.'));
     this.#tell();
     await this.#unused();
     await this.#change(() => this.#close());
@@ -257,6 +273,8 @@ export class ShardSlot {
       this.#lastError = new DivanError('NO_SPACE', 'the disk is full', { path: this.path });
       throw this.#lastError;
     }
+    this.#ending.abort(new DivanError('UNAVAILABLE', 'an earlier write failed; try again'));
+    this.#ending = new AbortController();
     await this.#unused();
     await this.#change(async () => {
       await this.#close();

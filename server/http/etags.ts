@@ -18,7 +18,7 @@ export type ETagList = '*' | readonly ETag[];
 
 /** An entry of a list with the comma behind it: a weak mark and a quoted text, or a bare word, or nothing. */
 const ENTRY =
-  /[ \t]*(?:(W\/)?"([\x21\x23-\x7e\x80-\xff]*)"|([\x21\x23-\x29\x2b\x2d-\x7e]+))?[ \t]*(?:,|$)/y;
+  /[ \t]*(?:(?:(W\/)?"([\x21\x23-\x7e\x80-\xff]*)"|([\x21\x23-\x29\x2b\x2d-\x7e]+))[ \t]*)?(?:,|$)/y;
 const TAGS_MAX = 1000;
 
 /** The tag as a header has it. REQUIRES: `text` is printable ASCII without spaces and quotes. */

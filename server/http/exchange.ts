@@ -7,7 +7,15 @@ import { formatETag, isNotModified } from './etags.js';
 import { type JsonObject, type JsonValue, objectOf, parseJson } from './json-value.js';
 import { Query } from './query.js';
 import { ReplyStream } from './reply-stream.js';
-import { type BodyBudget, bodyStream, hasBody, wholeBody } from './request-body.js';
+import {
+  type BodyBudget,
+  bodyStream,
+  declaredLength,
+  hasBody,
+  passOver,
+  rawBodyStream,
+  wholeBody,
+} from './request-body.js';
 
 /** Bounds that all requests share. */
 export interface ExchangeLimits {
@@ -43,7 +51,7 @@ export class Exchange {
   readonly #context: ExchangeContext;
   readonly #rawQuery: string;
   #query: Query | undefined;
-  #release: (() => void) | undefined;
+  readonly #releases: (() => void)[] = [];
   #abort: AbortController | undefined;
 
   constructor(
@@ -106,14 +114,35 @@ export class Exchange {
 
   /** The whole body, at most `bytesMax` bytes. Throws `TOO_LARGE`, `UNAVAILABLE`, `BAD_REQUEST`, `UNSUPPORTED_TYPE`, `ABORTED`. */
   async body(bytesMax = this.limits.requestBytesMax): Promise<Uint8Array> {
+    this.#askForBody(bytesMax);
     const { bytes, release } = await wholeBody(this.request, bytesMax, this.#context.bodyBudget);
-    this.#release = release;
+    this.#releases.push(release);
     return bytes;
   }
 
   /** The body as it comes. */
-  bodyStream(bytesMax: number): AsyncGenerator<Uint8Array> {
+  bodyStream(bytesMax: number): AsyncGenerator<Uint8Array, void> {
+    this.#askForBody(bytesMax);
     return bodyStream(this.request, bytesMax);
+  }
+
+  /** The body as it comes, still encoded as its `Content-Encoding` says. */
+  encodedBodyStream(bytesMax: number): AsyncGenerator<Uint8Array, void> {
+    this.#askForBody(bytesMax);
+    return rawBodyStream(this.request, bytesMax);
+  }
+
+  /** A client that waits to be asked sends its body now; one that announces too much is not asked. */
+  #askForBody(bytesMax: number): void {
+    const isWaiting = this.header('expect')?.toLowerCase() === '100-continue';
+    if (isWaiting && (declaredLength(this.request) ?? 0) <= bytesMax) this.response.writeContinue();
+  }
+
+  /** Accounts for memory that reading the body as it comes takes, until the request is done. Throws `UNAVAILABLE`. */
+  holdMemory(bytes: number): void {
+    const { bodyBudget } = this.#context;
+    bodyBudget.take(bytes);
+    this.#releases.push(() => bodyBudget.give(bytes));
   }
 
   /** The body as a value. Throws also `INVALID_JSON`, and `UNSUPPORTED_TYPE` for a body of another type. */
@@ -150,7 +179,13 @@ export class Exchange {
   replyBytes(status: number, body: string | Uint8Array, headers: Headers): void {
     const length = typeof body === 'string' ? Buffer.byteLength(body) : body.length;
     this.#writeHead(status, { 'Content-Length': String(length), ...headers });
-    this.response.end(body);
+    const { request, response } = this;
+    if (request.complete || !hasBody(request)) {
+      response.end(body);
+      return;
+    }
+    response.write(body);
+    passOver(request, this.#context.host, () => response.end());
   }
 
   /** Sends an entity tag along; replies that the client has it already, if its `If-None-Match` says so, and is true then. */
@@ -171,7 +206,7 @@ export class Exchange {
 
   /** Of the router: lets go of what the body took. */
   finish(): void {
-    this.#release?.();
+    for (const release of this.#releases) release();
   }
 
   #writeHead(status: number, headers: Headers): void {
