@@ -4,7 +4,6 @@
  * Lifecycle: built (the data directory is locked, half-done work is finished) -> serving -> stopping (what waits, such as feeds, ends; what
  * runs goes on) -> closed (the shards are closed and the data directory is free).
  */
-import { timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Logger } from 'pino';
 import { ActiveTasks } from './active-tasks.js';
@@ -21,8 +20,14 @@ import { documentRoutes } from './api/documents.js';
 import { nodeInfoRoutes } from './api/node-info.js';
 import { revisionRoutes } from './api/revisions.js';
 import { serverInfoRoutes } from './api/server-info.js';
-import type { CallerFinder, Services } from './api/services.js';
-import { NOBODY } from './auth/caller.js';
+import type { Services } from './api/services.js';
+import { sessionRoutes } from './api/session.js';
+import { Admins } from './auth/admins.js';
+import { Authenticator } from './auth/authenticator.js';
+import { openIdentity } from './auth/node-identity.js';
+import { PasswordHasher } from './auth/password-hasher.js';
+import { USERS_DATABASE } from './auth/user-documents.js';
+import { UserStore } from './auth/user-store.js';
 import type { Config } from './config/config.js';
 import { Catalog } from './databases/catalog.js';
 import { Compactions } from './databases/compaction.js';
@@ -43,6 +48,8 @@ export interface ServerOptions {
   readonly version: string;
   /** The first admin, `user:password`. */
   readonly admin: string | undefined;
+  /** The thread that hashes passwords; 0 for none, where nothing may run beside this one. */
+  readonly hashThreads?: 0 | 1;
   /** Threads for a compaction; 0 for none, as a storage that only this thread can reach needs. */
   readonly rewriteWorkers?: number | undefined;
 }
@@ -53,22 +60,33 @@ const OVERLAY_BYTES = 32 * 1024 * 1024;
 export class DivanServer {
   readonly services: Services;
   readonly router: Router;
+  /** An admin that was made at this start because there was none, to be printed once. */
+  readonly generatedAdmin: { readonly name: string; readonly password: string } | undefined;
   readonly #stopping: AbortController;
 
-  private constructor(services: Services, router: Router, stopping: AbortController) {
+  private constructor(
+    services: Services,
+    stopping: AbortController,
+    generatedAdmin: DivanServer['generatedAdmin'],
+  ) {
     this.services = services;
-    this.router = router;
+    this.router = newRouter(services);
+    this.generatedAdmin = generatedAdmin;
     this.#stopping = stopping;
   }
 
-  /** Throws `LOCKED` if another server has the data directory, `CORRUPT`, and what the disk throws. */
+  /**
+   * Throws `LOCKED` if another server has the data directory, `CORRUPT`, `INVALID_SETTING` for a configured admin that may be none, and what
+   * the disk throws.
+   */
   static async build(options: ServerOptions): Promise<DivanServer> {
-    const { world, config, log, version, admin } = options;
+    const { world, config, log } = options;
     const dataDir = config.get('couchdb/database_dir');
     if (await world.storage.makeDirectory(dataDir)) await world.storage.syncDirectory(dataDir);
     const records = await NodeRecords.open(world, dataDir);
+    const { hashThreads: threads = 1, rewriteWorkers: workers } = options;
+    const hasher = new PasswordHasher({ host: world.host, config, threads });
     const tasks = new ActiveTasks(world.host);
-    const { rewriteWorkers: workers } = options;
     const compactions = new Compactions({ world, config, tasks, log, workers });
     const pool = new ShardPool(world, {
       openMax: config.get('couchdb/max_dbs_open'),
@@ -78,33 +96,50 @@ export class DivanServer {
       onOpened: (slot, shard) => compactions.watch(slot, shard),
     });
     try {
-      for (const problem of config.useRecords(records)) log.warn(problem);
-      const catalog = await Catalog.open(world, records, pool, dataDir);
-      compactions.attach(catalog);
-      catalog.settle((name, err) => log.error({ err, name }, 'a database could not be settled'));
-      const stopping = new AbortController();
-      const services: Services = {
-        world,
-        config,
-        log,
-        version,
-        uuid: Buffer.from(world.host.randomBytes(16)).toString('hex'),
-        records,
-        pool,
-        catalog,
-        uuids: new Uuids(world.host),
-        tasks,
-        compactions,
-        stopping: stopping.signal,
-        bodyBudget: new BodyBudget(config.get('chttpd/max_request_bytes_in_flight')),
-      };
-      return new DivanServer(services, newRouter(services, finderOf(admin ?? '')), stopping);
+      return await DivanServer.#assemble(options, { records, hasher, tasks, compactions, pool });
     } catch (error) {
       await compactions.close();
       await pool.close();
+      await hasher.close();
       await records.close();
       throw error;
     }
+  }
+
+  static async #assemble(
+    { world, config, log, version, admin }: ServerOptions,
+    parts: Pick<Services, 'records' | 'hasher' | 'tasks' | 'compactions' | 'pool'>,
+  ): Promise<DivanServer> {
+    const { records, hasher, compactions, pool } = parts;
+    const { host } = world;
+    for (const problem of config.useRecords(records)) log.warn(problem);
+    const { uuid, secret } = await openIdentity(world, records);
+    const configured = { environment: admin, file: config.fileAdmins };
+    const { admins, generated } = await Admins.open({ host, records, hasher }, configured);
+    const users = new UserStore(hasher);
+    const dataDir = config.get('couchdb/database_dir');
+    const guards = new Map([[USERS_DATABASE, users]]);
+    const catalog = await Catalog.open(world, { records, pool, dataDir }, guards);
+    users.attach(catalog);
+    compactions.attach(catalog);
+    catalog.settle((name, err) => log.error({ err, name }, 'a database could not be settled'));
+    const stopping = new AbortController();
+    const services: Services = {
+      ...parts,
+      world,
+      config,
+      log,
+      version,
+      uuid,
+      catalog,
+      admins,
+      users,
+      authenticator: new Authenticator({ host, config, hasher, admins, users, secret }),
+      uuids: new Uuids(host),
+      stopping: stopping.signal,
+      bodyBudget: new BodyBudget(config.get('chttpd/max_request_bytes_in_flight')),
+    };
+    return new DivanServer(services, stopping, generated);
   }
 
   /** Serves a request. Never throws. */
@@ -126,6 +161,8 @@ export class DivanServer {
       await this.services.compactions.close();
       await this.services.pool.close();
     } finally {
+      this.services.authenticator.close();
+      await this.services.hasher.close();
       await this.services.records.close();
     }
   }
@@ -134,6 +171,7 @@ export class DivanServer {
 function routesOf(services: Services): Route[] {
   return [
     ...serverInfoRoutes(services),
+    ...sessionRoutes(services),
     ...nodeInfoRoutes(services),
     ...databaseRoutes(services),
     ...attachmentRoutes(services),
@@ -148,7 +186,7 @@ function routesOf(services: Services): Route[] {
   ];
 }
 
-function newRouter(services: Services, callers: CallerFinder): Router {
+function newRouter(services: Services): Router {
   const { config, world, log, version, bodyBudget } = services;
   const context: ExchangeContext = {
     host: world.host,
@@ -161,7 +199,7 @@ function newRouter(services: Services, callers: CallerFinder): Router {
       stalledMs: config.get('chttpd/slow_reader_timeout'),
     },
   };
-  const authorization = new Authorization(services, callers);
+  const authorization = new Authorization(services);
   const hooks = {
     accepts,
     authorize: authorization.authorize.bind(authorization),
@@ -179,16 +217,4 @@ function accepts(param: string, segment: string): boolean {
   if (!segment.startsWith('_')) return segment !== '';
   if (param === 'db') return isSystemName(segment);
   return param !== 'doc' || /^_(design|local)\//.test(segment);
-}
-
-/** One admin with a password, for now. */
-function finderOf(admin: string): CallerFinder {
-  const expected = Buffer.from(`Basic ${Buffer.from(admin).toString('base64')}`);
-  return {
-    authenticate({ authorization }) {
-      const given = Buffer.from(authorization ?? '');
-      if (given.length !== expected.length || !timingSafeEqual(given, expected)) return NOBODY;
-      return { name: admin.split(':')[0], roles: ['_admin'], isServerAdmin: true, via: 'basic' };
-    },
-  };
 }

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import pino from 'pino';
+import { DivanError } from '../engine/errors.js';
 import { nodeHost } from '../engine/file/node-host.js';
 import { nodeStorage } from '../engine/file/node-storage.js';
 import { Config, describeSettings } from '../server/config/config.js';
@@ -61,6 +62,12 @@ async function serve(
     version: packageVersion(),
     admin: process.env[ADMIN_ENVIRONMENT],
   });
+  const { generatedAdmin, services } = server;
+  if (!services.admins.hasConfiguredAdmin) await assertLoopback(server, config);
+  if (generatedAdmin !== undefined) {
+    const { name, password } = generatedAdmin;
+    process.stdout.write(`There was no admin: ${name} was made, with the password ${password}\n`);
+  }
   const listener = await Listener.open(WORLD.host, server.handler, listenerOptions(config));
   const { address, port } = listener.address;
   process.stdout.write(`Divan listens on http://${address}:${port}/\n`);
@@ -73,6 +80,17 @@ async function serve(
   await listener.close();
   await server.close();
   return true;
+}
+
+/** Nobody elsewhere reaches a server that has no admin but the one that it made itself. */
+async function assertLoopback(server: DivanServer, config: Config): Promise<void> {
+  const address = config.get('chttpd/bind_address');
+  if (address === 'localhost' || address === '::1' || address.startsWith('127.')) return;
+  await server.close();
+  throw new DivanError(
+    'INVALID_SETTING',
+    `to listen at ${address} needs an admin: set ${ADMIN_ENVIRONMENT} to user:password`,
+  );
 }
 
 function flagsOf(options: Readonly<Record<string, string>>): Map<string, string> {

@@ -7,7 +7,8 @@ import { LOCAL_PREFIX } from '../../engine/shard/local-tree.js';
 import { formatRev, parseRev, type Revision } from '../../engine/shard/revision.js';
 import type { Leaf } from '../../engine/shard/seq-tree.js';
 import type { Snapshot } from '../../engine/shard/snapshot.js';
-import type { Database, NewAttachment } from '../databases/database.js';
+import { USERS_DATABASE } from '../auth/user-documents.js';
+import type { Database, DocumentWrite, NewAttachment } from '../databases/database.js';
 import { ReadDocument, type ViewOptions } from '../databases/document-view.js';
 import { agreed, documentWrite, localWrite } from '../databases/document-write.js';
 import { namedQuality } from '../http/accept.js';
@@ -169,6 +170,9 @@ class Documents {
     const id = documentId(exchange);
     const newEdits = exchange.query.boolean('new_edits') !== false;
     if (exchange.contentType === 'multipart/related' && !isLocalId(id)) {
+      if (database.name === USERS_DATABASE && !exchange.caller.isServerAdmin) {
+        throw new DivanError('FORBIDDEN', 'Only administrators may write attachments here.');
+      }
       const options = { id, rev: revisionOf(exchange), newEdits };
       const written = await new DocumentUpload(this.#services, exchange).put(database, options);
       this.#replyWritten(exchange, id, formatRev(written.rev), written.deleted);
@@ -185,7 +189,9 @@ class Documents {
     }
     const rev = revisionOf(exchange);
     const attachmentBytesMax = config.get('couchdb/max_attachment_size');
-    const write = documentWrite(scanned, { id, rev, newEdits, attachmentBytesMax });
+    const sent = documentWrite(scanned, { id, rev, newEdits, attachmentBytesMax });
+    const isOwnUser = database.name === USERS_DATABASE && !exchange.caller.isServerAdmin;
+    const write = isOwnUser ? await this.#ownUser(exchange, sent) : sent;
     if (isBatch(exchange.query)) return putLater(this.#services, exchange, database, write);
     const { rev: written } = await database.put(write);
     this.#replyWritten(exchange, id, formatRev(written), write.deleted);
@@ -249,6 +255,15 @@ class Documents {
     const revision = known === undefined ? undefined : Number(known);
     await database.putLocal({ id: name, body: undefined, revision });
     this.#replyWritten(exchange, id, '0-0', true);
+  }
+
+  /** What a user may write of its own document. The revision must be there: users do not make users. */
+  async #ownUser(exchange: Exchange, write: DocumentWrite): Promise<DocumentWrite> {
+    const { users } = this.#services;
+    const previous = await users.document(exchange.param('doc'));
+    const allowed = await users.prepareFor(exchange.caller, write, previous);
+    if (previous !== undefined && write.parent !== undefined) return allowed;
+    throw new DivanError('CONFLICT', 'Document update conflict.');
   }
 
   /** Deleting what is not there is no conflict. */

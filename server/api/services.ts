@@ -1,7 +1,10 @@
 /** What the routes work with. */
 import type { Logger } from 'pino';
 import type { ActiveTasks } from '../active-tasks.js';
-import type { Caller } from '../auth/caller.js';
+import type { Admins } from '../auth/admins.js';
+import type { Authenticator } from '../auth/authenticator.js';
+import type { PasswordHasher } from '../auth/password-hasher.js';
+import type { UserStore } from '../auth/user-store.js';
 import type { Config } from '../config/config.js';
 import type { Catalog } from '../databases/catalog.js';
 import type { Compactions } from '../databases/compaction.js';
@@ -23,19 +26,14 @@ export interface Services {
   readonly pool: ShardPool;
   readonly catalog: Catalog;
   readonly uuids: Uuids;
+  readonly hasher: PasswordHasher;
+  readonly admins: Admins;
+  readonly authenticator: Authenticator;
+  readonly users: UserStore;
   readonly tasks: ActiveTasks;
   readonly compactions: Compactions;
   /** Aborted when the server is about to stop: what waits for something ends then. */
   readonly stopping: AbortSignal;
   /** What all bodies of requests in memory take. */
   readonly bodyBudget: BodyBudget;
-}
-
-/** Finds out who calls. */
-export interface CallerFinder {
-  authenticate(credentials: {
-    readonly authorization: string | undefined;
-    readonly cookie: string | undefined;
-    readonly address: string;
-  }): Caller | Promise<Caller>;
 }

@@ -13,7 +13,7 @@ import { removeLeftovers } from '../../engine/rewrite/job.js';
 import type { HashRule } from '../../engine/shard/hash.js';
 import type { NodeRecords } from '../node-records.js';
 import type { ServerWorld } from '../world.js';
-import { Database } from './database.js';
+import { Database, type DatabaseParts, type WriteGuard } from './database.js';
 import { checkDatabaseName } from './database-name.js';
 import { UNSETTLED_PREFIX } from './database-settings.js';
 import {
@@ -42,31 +42,40 @@ export type CatalogListener = (
   database: Database,
 ) => void;
 
+/** What databases of some names have a say in, by name. */
+export type WriteGuards = ReadonlyMap<string, WriteGuard>;
+
 export class Catalog {
   readonly #world: ServerWorld;
   readonly #records: NodeRecords;
   readonly #pool: ShardPool;
   readonly #dataDir: string;
+  readonly #guards: WriteGuards;
   readonly #databases = new Map<string, Database>();
   /** Names that are being made or removed. */
   readonly #changing = new Map<string, Promise<unknown>>();
   readonly #listeners = new Set<CatalogListener>();
 
-  private constructor(world: ServerWorld, records: NodeRecords, pool: ShardPool, dataDir: string) {
+  private constructor(
+    world: ServerWorld,
+    parts: Omit<DatabaseParts, 'guard'>,
+    guards: WriteGuards,
+  ) {
     this.#world = world;
-    this.#records = records;
-    this.#pool = pool;
-    this.#dataDir = dataDir;
+    this.#records = parts.records;
+    this.#pool = parts.pool;
+    this.#dataDir = parts.dataDir;
+    this.#guards = guards;
   }
 
   /** Finishes what a crash left half done, and finds the rest. Throws `CORRUPT` for a bad shard map, and what the disk throws. */
   static async open(
     world: ServerWorld,
-    records: NodeRecords,
-    pool: ShardPool,
-    dataDir: string,
+    parts: Omit<DatabaseParts, 'guard'>,
+    guards: WriteGuards,
   ): Promise<Catalog> {
-    const catalog = new Catalog(world, records, pool, dataDir);
+    const { records, dataDir } = parts;
+    const catalog = new Catalog(world, parts, guards);
     await makeDirectory(world.storage, join(dataDir, 'shards'));
     for (const key of records.keys(SHARD_MAP_PREFIX)) {
       const map = readShardMap(records.get(key));
@@ -157,7 +166,12 @@ export class Catalog {
   #add(map: ShardMap): Database {
     const database = new Database(
       this.#world,
-      { pool: this.#pool, records: this.#records, dataDir: this.#dataDir },
+      {
+        pool: this.#pool,
+        records: this.#records,
+        dataDir: this.#dataDir,
+        guard: this.#guards.get(map.name),
+      },
       map,
     );
     this.#databases.set(map.name, database);
