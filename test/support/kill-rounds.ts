@@ -41,7 +41,7 @@ export async function killRounds(t: Test, kills: number, seed: number): Promise<
         await server.end('SIGKILL');
       });
       server = await ServerProcess.start({ dataDir });
-      problems.push(...(await load.problems(server)), ...(await strayFiles(server, dataDir)));
+      problems.push(...(await load.problems(server)), ...(await lastingStrays(server, dataDir)));
       if (rate < WRITES_PER_SECOND_MIN) voided++;
       else {
         writesPerSecond.push(rate);
@@ -57,6 +57,18 @@ export async function killRounds(t: Test, kills: number, seed: number): Promise<
   const documents = load.documents.size;
   return { kills: startMs.length, voided, problems, startMs, writesPerSecond, documents };
 }
+
+/** Stray files that do not go by themselves, as those of an interrupted compaction do when it comes to its end. */
+async function lastingStrays(server: ServerProcess, dataDir: string): Promise<string[]> {
+  let stray = await strayFiles(server, dataDir);
+  for (let turn = 0; turn < STRAY_TURNS_MAX && stray.length > 0; turn++) {
+    await delay(100);
+    stray = await strayFiles(server, dataDir);
+  }
+  return stray;
+}
+
+const STRAY_TURNS_MAX = 100;
 
 /** Files that belong to no database. */
 async function strayFiles(server: ServerProcess, dataDir: string): Promise<string[]> {

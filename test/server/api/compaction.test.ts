@@ -173,9 +173,9 @@ t.test('the stop of the server ends it and keeps what was done', async (t) => {
     `a checkpoint of ${kept}`,
   );
   const again = await TestServer.open(t, { dataDir: server.dataDir, settings: NEVER });
-  await again.post('/db/_compact', {});
+  await again.get('/db');
+  await until(() => again.server.services.compactions.completed === 1);
   await until(async () => !(await infoOf(again, 'db')).isRunning);
-  t.equal(again.server.services.compactions.completed, 2);
   t.same(await leftovers(again), []);
   t.match((await again.get('/db/doc7')).body, { round: 9 });
 });
