@@ -17,7 +17,10 @@ import { databaseSettingsRoutes } from './api/database-settings.js';
 import { databaseUpkeepRoutes } from './api/database-upkeep.js';
 import { databaseRoutes } from './api/databases.js';
 import { documentRoutes } from './api/documents.js';
+import { FeedLimits } from './api/feed-limits.js';
+import { nodeConfigRoutes } from './api/node-config.js';
 import { nodeInfoRoutes } from './api/node-info.js';
+import { nodeMetricsRoutes } from './api/node-metrics.js';
 import { revisionRoutes } from './api/revisions.js';
 import { serverInfoRoutes } from './api/server-info.js';
 import type { Services } from './api/services.js';
@@ -32,10 +35,12 @@ import type { Config } from './config/config.js';
 import { Catalog } from './databases/catalog.js';
 import { Compactions } from './databases/compaction.js';
 import { isSystemName } from './databases/database-name.js';
+import { namesOfShardFile } from './databases/shard-map.js';
 import { ShardPool } from './databases/shard-pool.js';
 import type { Exchange, ExchangeContext } from './http/exchange.js';
 import { BodyBudget } from './http/request-body.js';
 import { type Route, Router } from './http/router.js';
+import { type MetricSources, Metrics, type ProcessMeter } from './metrics.js';
 import { NodeRecords } from './node-records.js';
 import { Uuids } from './uuids.js';
 import type { ServerWorld } from './world.js';
@@ -48,6 +53,8 @@ export interface ServerOptions {
   readonly version: string;
   /** The first admin, `user:password`. */
   readonly admin: string | undefined;
+  /** Undefined to do without what the process knows of itself. */
+  readonly process?: ProcessMeter | undefined;
   /** The thread that hashes passwords; 0 for none, where nothing may run beside this one. */
   readonly hashThreads?: 0 | 1;
   /** Threads for a compaction; 0 for none, as a storage that only this thread can reach needs. */
@@ -107,10 +114,11 @@ export class DivanServer {
   }
 
   static async #assemble(
-    { world, config, log, version, admin }: ServerOptions,
+    { world, config, log, version, admin, process }: ServerOptions,
     parts: Pick<Services, 'records' | 'hasher' | 'tasks' | 'compactions' | 'pool'>,
   ): Promise<DivanServer> {
     const { records, hasher, compactions, pool } = parts;
+    const feeds = new FeedLimits();
     const { host } = world;
     for (const problem of config.useRecords(records)) log.warn(problem);
     const { uuid, secret } = await openIdentity(world, records);
@@ -124,8 +132,12 @@ export class DivanServer {
     compactions.attach(catalog);
     catalog.settle((name, err) => log.error({ err, name }, 'a database could not be settled'));
     const stopping = new AbortController();
+    const authenticator = new Authenticator({ host, config, hasher, admins, users, secret });
     const services: Services = {
       ...parts,
+      metrics: new Metrics(metricSources({ pool, feeds, authenticator, compactions }), process),
+      startedMs: host.now(),
+      feeds,
       world,
       config,
       log,
@@ -134,7 +146,7 @@ export class DivanServer {
       catalog,
       admins,
       users,
-      authenticator: new Authenticator({ host, config, hasher, admins, users, secret }),
+      authenticator,
       uuids: new Uuids(host),
       stopping: stopping.signal,
       bodyBudget: new BodyBudget(config.get('chttpd/max_request_bytes_in_flight')),
@@ -173,6 +185,8 @@ function routesOf(services: Services): Route[] {
     ...serverInfoRoutes(services),
     ...sessionRoutes(services),
     ...nodeInfoRoutes(services),
+    ...nodeConfigRoutes(services),
+    ...nodeMetricsRoutes(services),
     ...databaseRoutes(services),
     ...attachmentRoutes(services),
     ...databaseSettingsRoutes(services),
@@ -186,15 +200,40 @@ function routesOf(services: Services): Route[] {
   ];
 }
 
+function metricSources({
+  pool,
+  feeds,
+  authenticator,
+  compactions,
+}: Pick<Services, 'pool' | 'feeds' | 'authenticator' | 'compactions'>): MetricSources {
+  return {
+    openShards: () => pool.openCount,
+    openDatabases: () =>
+      new Set(pool.openPaths.map((path) => namesOfShardFile(path).database)).size,
+    documentReads: () => pool.documentReads,
+    documentWrites: () => pool.documentWrites,
+    feeds: () => feeds.total,
+    authCacheHits: () => authenticator.hits,
+    authCacheMisses: () => authenticator.misses,
+    compactionsRunning: () => (compactions.isRunning ? 1 : 0),
+    compactions: () => compactions.completed,
+  };
+}
+
 function newRouter(services: Services): Router {
-  const { config, world, log, version, bodyBudget } = services;
+  const { config, world, log, version, bodyBudget, metrics } = services;
   const context: ExchangeContext = {
     host: world.host,
     serverName: `Divan/${version}`,
     bodyBudget,
+    // Some of them may be changed while the server runs.
     limits: {
-      requestBytesMax: config.get('chttpd/max_http_request_size'),
-      documentBytesMax: config.get('couchdb/max_document_size'),
+      get requestBytesMax() {
+        return config.get('chttpd/max_http_request_size');
+      },
+      get documentBytesMax() {
+        return config.get('couchdb/max_document_size');
+      },
       queryParametersMax: config.get('chttpd/max_query_parameters'),
       stalledMs: config.get('chttpd/slow_reader_timeout'),
     },
@@ -203,7 +242,10 @@ function newRouter(services: Services): Router {
   const hooks = {
     accepts,
     authorize: authorization.authorize.bind(authorization),
+    onDone: ({ request, response }: Exchange, _route: Route | undefined, startMs: number) =>
+      metrics.request(request.method ?? '', response.statusCode, world.host.now() - startMs),
     onError: (exchange: Exchange, error: unknown) => {
+      metrics.error();
       const ref = services.uuids.next();
       log.error({ ref, err: error, url: exchange.request.url }, 'a request failed');
       return ref;

@@ -12,6 +12,7 @@ import { Listener, listenerOptions } from '../server/listener.js';
 import { DivanServer } from '../server/server.js';
 import type { ServerWorld } from '../server/world.js';
 import { runCommand } from './command.js';
+import { processMeter } from './process-meter.js';
 
 const WORLD: ServerWorld = {
   storage: nodeStorage,
@@ -55,11 +56,15 @@ async function serve(
     readFile: readTextFile,
   });
   const log = pino({ level: levelOf(config) }, pino.destination({ dest: 2, sync: false }));
+  config.onChange('log/level', () => {
+    log.level = levelOf(config);
+  });
   const server = await DivanServer.build({
     world: WORLD,
     config,
     log,
     version: packageVersion(),
+    process: processMeter(),
     admin: process.env[ADMIN_ENVIRONMENT],
   });
   const { generatedAdmin, services } = server;
@@ -69,6 +74,7 @@ async function serve(
     process.stdout.write(`There was no admin: ${name} was made, with the password ${password}\n`);
   }
   const listener = await Listener.open(WORLD.host, server.handler, listenerOptions(config));
+  services.metrics.watch(listener);
   const { address, port } = listener.address;
   process.stdout.write(`Divan listens on http://${address}:${port}/\n`);
   await new Promise<void>((resolve) => {

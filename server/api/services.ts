@@ -10,9 +10,11 @@ import type { Catalog } from '../databases/catalog.js';
 import type { Compactions } from '../databases/compaction.js';
 import type { ShardPool } from '../databases/shard-pool.js';
 import type { BodyBudget } from '../http/request-body.js';
+import type { Metrics } from '../metrics.js';
 import type { NodeRecords } from '../node-records.js';
 import type { Uuids } from '../uuids.js';
 import type { ServerWorld } from '../world.js';
+import type { FeedLimits } from './feed-limits.js';
 
 export interface Services {
   readonly world: ServerWorld;
@@ -30,6 +32,10 @@ export interface Services {
   readonly admins: Admins;
   readonly authenticator: Authenticator;
   readonly users: UserStore;
+  readonly metrics: Metrics;
+  /** By `host.now`. */
+  readonly startedMs: number;
+  readonly feeds: FeedLimits;
   readonly tasks: ActiveTasks;
   readonly compactions: Compactions;
   /** Aborted when the server is about to stop: what waits for something ends then. */

@@ -61,6 +61,10 @@ export class Compactions {
     return this.#completed;
   }
 
+  get isRunning(): boolean {
+    return this.#running !== undefined;
+  }
+
   /** Goes on with what was begun on a shard, and compacts it whenever too much of its file is dead, until it is closed. */
   watch(slot: ShardSlot, shard: Shard): void {
     if (this.#stopping.signal.aborted) return;

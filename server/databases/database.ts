@@ -73,6 +73,7 @@ export class Database {
   /** In the order of their ranges. */
   readonly shards: readonly DatabaseShard[];
   readonly settings: SettingsWriter;
+  readonly #pool: ShardPool;
   readonly #guard: WriteGuard | undefined;
   readonly #ended = new AbortController();
   /** What goes on in the background and must stop before the files go. */
@@ -81,6 +82,7 @@ export class Database {
 
   constructor(world: ServerWorld, parts: DatabaseParts, map: ShardMap) {
     const { pool, records, dataDir, guard } = parts;
+    this.#pool = pool;
     this.#guard = guard;
     this.world = world;
     this.map = map;
@@ -135,6 +137,7 @@ export class Database {
 
   /** Calls `work` with a snapshot of the shard of a document, which stays readable until its promise settles. */
   read<T>(id: Uint8Array, work: (snapshot: Snapshot) => Promise<T>): Promise<T> {
+    this.#pool.documentReads++;
     return this.shardOf(id).slot.read((reader) => work(reader.snapshot()));
   }
 
@@ -143,6 +146,7 @@ export class Database {
     id: Uint8Array,
     work: (snapshot: Snapshot) => AsyncIterable<T>,
   ): AsyncGenerator<T, void> {
+    this.#pool.documentReads++;
     return this.shardOf(id).slot.readEach((reader) => work(reader.snapshot()));
   }
 
@@ -174,6 +178,7 @@ export class Database {
   }
 
   async #update(writes: readonly DocumentWrite[]): Promise<EditOutcome[]> {
+    this.#pool.documentWrites += writes.length;
     const groups = this.#byShard(writes);
     const results = await Promise.allSettled(
       groups.map(({ slot, writes }) => updateShard(slot, writes)),
@@ -197,10 +202,12 @@ export class Database {
 
   /** As `update` with one document, whose refusal it throws. */
   async put(write: DocumentWrite): Promise<{ readonly rev: Revision; readonly seq: number }> {
-    const { slot } = this.shardOf(write.id);
-    const [outcome] = await (this.#guard === undefined
-      ? updateShard(slot, [write])
-      : this.update([write]));
+    if (this.#guard !== undefined) return this.#outcomeOf(await this.update([write]));
+    this.#pool.documentWrites++;
+    return this.#outcomeOf(await updateShard(this.shardOf(write.id).slot, [write]));
+  }
+
+  #outcomeOf([outcome]: readonly EditOutcome[]): { readonly rev: Revision; readonly seq: number } {
     if (outcome?.ok === true) return outcome;
     throw outcome?.error ?? new DivanError('FAILED', 'the shard did not answer');
   }
@@ -224,6 +231,7 @@ export class Database {
     upload: (store: DatabaseUpload, ending: AbortSignal) => Promise<DocumentWrite>,
   ): Promise<{ readonly rev: Revision; readonly seq: number }> {
     return this.shardOf(id).slot.write(async (shard, ending) => {
+      this.#pool.documentWrites++;
       const uploaded = await upload((source) => storeAttachment(shard, source), ending);
       const write = (await this.#guard?.prepare(uploaded)) ?? uploaded;
       try {

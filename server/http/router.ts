@@ -19,7 +19,7 @@ const ACCESSES = ['anyone', 'reader', 'server_admin', 'database_member', 'databa
 
 export type Method = 'GET' | 'PUT' | 'POST' | 'DELETE' | 'COPY';
 
-const METHODS: readonly Method[] = ['GET', 'PUT', 'POST', 'DELETE', 'COPY'];
+export const METHODS: readonly Method[] = ['GET', 'PUT', 'POST', 'DELETE', 'COPY'];
 
 export interface Route {
   readonly method: Method;

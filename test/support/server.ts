@@ -99,6 +99,7 @@ export class TestServer {
       host: '127.0.0.1',
       port: 0,
     });
+    server.services.metrics.watch(listener);
     const running = new TestServer(server, listener, { dataDir, log: entries, admin });
     t.teardown(async () => {
       await running.close();
