@@ -18,7 +18,7 @@ export function nodeRoute(
     handle: (exchange: Exchange) => {
       const node = exchange.param('node');
       if (node === '_local' || node === config.get('node/name')) return handle(exchange);
-      throw new DivanError('NOT_FOUND', `no such node: ${node.slice(0, 100)}`);
+      throw new DivanError('NOT_FOUND', `there is no node ${node.slice(0, 100)}`);
     },
   };
 }
