@@ -3,6 +3,8 @@ import { stat } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { DivanError, isDivanError } from '../engine/errors.js';
 import { ByteCopies } from '../engine/file/byte-copies.js';
+import { ATTACHMENT_BYTES_MAX } from '../engine/shard/attachment-list.js';
+import { inlineSource, storeAttachment } from '../engine/shard/attachment-upload.js';
 import { DocumentScanner, isLocalId, type ScannedDocument } from '../engine/shard/document.js';
 import type { EditOutcome } from '../engine/shard/document-writer.js';
 import type { DocumentEdit, EditedAttachment } from '../engine/shard/edit.js';
@@ -224,8 +226,10 @@ class Loader {
 
   async #store(doc: ScannedDocument): Promise<Map<string, EditedAttachment>> {
     const attachments = new Map<string, EditedAttachment>();
-    for (const [name, { contentType, revpos, data }] of doc.attachments ?? []) {
-      const stored = data === undefined ? undefined : await this.#shard.store([data]);
+    for (const [name, input] of doc.attachments ?? []) {
+      const { contentType, revpos } = input;
+      const source = inlineSource(name, input, ATTACHMENT_BYTES_MAX);
+      const stored = source === undefined ? source : await storeAttachment(this.#shard, source);
       attachments.set(name, { contentType, revpos, stored });
     }
     return attachments;

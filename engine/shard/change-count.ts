@@ -8,7 +8,6 @@
 import { leafSlices } from '../btree/range.js';
 import { reduceRange } from '../btree/reduce.js';
 import type { NodeSource, TreeRoot } from '../btree/tree.js';
-import { readSeq } from '../file/byte-reader.js';
 import type { Overlay } from './overlay.js';
 import { seqKey, seqShape } from './seq-tree.js';
 
@@ -20,28 +19,22 @@ export async function countChangesAfter(
   version: number,
   since: number,
 ): Promise<number> {
-  const [flushed = 0] = await reduceRange(source, seqShape, root, { gt: seqKey(since) });
+  const key = seqKey(since);
+  const [flushed = 0] = await reduceRange(source, seqShape, root, { gt: key });
   let count = flushed;
-  let last = await lastSeq(source, root);
+  let last = await lastKeyOf(source, root);
   for (const overlay of overlays.toReversed()) {
-    const cursor = overlay.cursor(version, false);
-    cursor.seek(seqKey(since), false);
-    let highest = last;
-    for (; cursor.handle !== 0; cursor.next()) {
-      const seq = readSeq(overlay.keyOf(cursor.handle), 0);
-      if (overlay.valueOf(cursor.handle) !== undefined) count++;
-      else if (seq <= last) count--;
-      highest = seq;
-    }
-    last = Math.max(last, highest);
+    count += overlay.countAfter(key, version, last);
+    const { lastKey } = overlay;
+    if (lastKey !== undefined && Buffer.compare(lastKey, last) > 0) last = lastKey;
   }
   return count;
 }
 
-/** The seq of the last row of a tree, 0 if it has none. */
-async function lastSeq(source: NodeSource, root: TreeRoot | undefined): Promise<number> {
+/** The key of the last row of a tree, that of no row if it has none. */
+async function lastKeyOf(source: NodeSource, root: TreeRoot | undefined): Promise<Uint8Array> {
   for await (const { node, to } of leafSlices(source, root, { reverse: true })) {
-    return readSeq(node.key(to - 1), 0);
+    return node.key(to - 1);
   }
-  return 0;
+  return seqKey(0);
 }

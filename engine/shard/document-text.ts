@@ -44,7 +44,13 @@ export function withMembers(members: string, body: Uint8Array): Uint8Array {
   ]);
 }
 
+/** What comes behind other members of an object to add those of a body. */
+export function restOfObject(body: Uint8Array): Uint8Array {
+  return body.length <= 2 ? CLOSE : Buffer.concat([COMMA, body.subarray(1)]);
+}
+
 const CLOSE = Buffer.from('}');
+const COMMA = Buffer.from(',');
 
 function attachmentText(input: {
   readonly attachment: Attachment;
@@ -55,9 +61,14 @@ function attachmentText(input: {
     content_type: attachment.contentType,
     revpos: attachment.revpos,
     digest: `md5-${Buffer.from(attachment.digest).toString('base64')}`,
-    ...(data === undefined ? { length: attachment.length, stub: true } : { data }),
+    ...encodingOf(attachment),
+    ...(data === undefined ? { length: attachment.decodedLength, stub: true } : { data }),
   };
   return `${JSON.stringify(attachment.name)}:${JSON.stringify(value)}`;
+}
+
+function encodingOf({ encoding, length }: Attachment): object | undefined {
+  return encoding === undefined ? undefined : { encoding, encoded_length: length };
 }
 
 /** `_id` of a local doc, and the `_rev` of its revision number. */

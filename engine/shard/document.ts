@@ -3,12 +3,8 @@
  */
 import { DivanError } from '../errors.js';
 import { byteAt } from '../file/bytes.js';
-import {
-  ATTACHMENT_NAME_BYTES_MAX,
-  ATTACHMENT_TYPE_BYTES_MAX,
-  ATTACHMENTS_MAX,
-} from './attachment-list.js';
-import { JsonScanner } from './json-text.js';
+import { type AttachmentInputs, scanAttachments } from './attachment-input.js';
+import { JsonScanner, SCAN_SLICE_BYTES } from './json-text.js';
 import { LOCAL_PREFIX } from './local-tree.js';
 import { encodeRevId, GENERATION_MAX, parseRev, type Revision } from './revision.js';
 
@@ -26,17 +22,15 @@ const ID_NAME = Buffer.from('"_id"');
 
 /** Members that CouchDB puts into what it serves and ignores in what it is given. */
 const IGNORED = new Set(['_conflicts', '_deleted_conflicts', '_revs_info', '_local_seq']);
-const KNOWN = new Set(['_rev', '_deleted', '_attachments', '_revisions']);
+const KNOWN = new Set(['_rev', '_deleted', '_revisions']);
+const ATTACHMENTS = '_attachments';
+/** Longer ones are not parsed; a path of 50,000 revisions fits. */
+const SYSTEM_MEMBER_BYTES_MAX = 2 * 1024 * 1024;
 /** A name that clients in JavaScript send by accident; it is theirs, and comes back as it was put. */
 const PROTO = '__proto__';
 
-/** An attachment as a document brings it. */
-export interface AttachmentInput {
-  readonly contentType: string;
-  readonly revpos: number | undefined;
-  /** The bytes; undefined in a stub, which stands for what the parent revision has under this name. */
-  readonly data: Uint8Array | undefined;
-}
+/** What the value of a member is, after its name was scanned. */
+const MEMBERS = { ofBody: 0, done: 1, ofSystem: 2 } as const;
 
 /** A document as it was written. Its bytes are views, valid until the next scan. */
 export interface ScannedDocument {
@@ -48,7 +42,7 @@ export interface ScannedDocument {
   readonly deleted: boolean;
   /** The revision and its ancestors, newest first, from `_revisions`. */
   readonly path: readonly Revision[] | undefined;
-  readonly attachments: ReadonlyMap<string, AttachmentInput> | undefined;
+  readonly attachments: AttachmentInputs | undefined;
   /** The JSON text of the object without members that begin with `_` and without insignificant white space. */
   readonly body: Uint8Array;
 }
@@ -58,67 +52,121 @@ export class DocumentScanner {
   #id: Uint8Array | undefined;
   /** The JSON texts of the other system members. */
   readonly #system = new Map<string, Uint8Array>();
+  #attachments: AttachmentInputs | undefined;
+  /** The system member whose name was scanned last. */
+  #systemName = '';
 
   /** Scans the document `source[start, end)`. Throws `INVALID_JSON`, `INVALID_DOCUMENT` or `LIMIT`. */
   scan(source: Uint8Array, start: number, end: number): ScannedDocument {
+    this.#begin(source, start, end);
+    this.#members();
+    return this.#finish();
+  }
+
+  /**
+   * As `scan`, for a large document: others have their turn at each `yield`, some milliseconds apart. REQUIRES: no other scan by this
+   * scanner until it is done.
+   */
+  *scanInSlices(source: Uint8Array, start: number, end: number): Generator<void, ScannedDocument> {
+    this.#begin(source, start, end);
+    yield* this.#membersInSlices();
+    return this.#finish();
+  }
+
+  #begin(source: Uint8Array, start: number, end: number): void {
     const json = this.#json;
     this.#id = undefined;
+    this.#attachments = undefined;
     if (this.#system.size > 0) this.#system.clear();
     json.begin(source, start, end);
-    if (json.peek() !== OPEN_OBJECT) {
-      json.value(0);
-      throw invalid('Document must be a JSON object');
-    }
-    this.#members();
+    if (json.peek() === OPEN_OBJECT) return;
+    json.value(0);
+    throw invalid('Document must be a JSON object');
+  }
+
+  #finish(): ScannedDocument {
+    const json = this.#json;
     json.expectEnd();
     if (json.length > BODY_BYTES_MAX) {
       throw new DivanError('LIMIT', `the body of a document has at most ${BODY_BYTES_MAX} bytes`);
     }
     const body = json.out.subarray(0, json.length);
     const id = this.#id;
-    return this.#system.size === 0 ? plain(id, body) : { id, body, ...this.#systemMembers() };
+    const attachments = this.#attachments;
+    if (this.#system.size === 0 && attachments === undefined) return plain(id, body);
+    return { id, body, ...this.#systemMembers(), attachments };
   }
 
   #members(): void {
     const json = this.#json;
+    if (this.#open()) {
+      do {
+        const before = json.length;
+        const member = this.#memberName();
+        if (member === MEMBERS.ofBody) json.value(1);
+        else if (member === MEMBERS.ofSystem) drain(this.#systemMember(before));
+      } while (json.peek() === COMMA && json.at++ >= 0);
+    }
+    this.#close();
+  }
+
+  *#membersInSlices(): Generator<void, void> {
+    const json = this.#json;
+    if (this.#open()) {
+      let sliceStart = json.at;
+      do {
+        const before = json.length;
+        const member = this.#memberName();
+        if (member === MEMBERS.ofBody) yield* json.valueInSlices(1);
+        else if (member === MEMBERS.ofSystem) yield* this.#systemMember(before);
+        if (json.at - sliceStart < SCAN_SLICE_BYTES) continue;
+        sliceStart = json.at;
+        yield;
+      } while (json.peek() === COMMA && json.at++ >= 0);
+    }
+    this.#close();
+  }
+
+  /** Opens the object; false if it is empty. */
+  #open(): boolean {
+    const json = this.#json;
     json.at++;
     json.put(OPEN_OBJECT);
     json.openNames(1);
-    if (json.peek() !== CLOSE_OBJECT) {
-      do this.#member();
-      while (json.peek() === COMMA && json.at++ >= 0);
-      if (json.peek() !== CLOSE_OBJECT) throw json.error('a comma or the end is expected');
-    }
+    return json.peek() !== CLOSE_OBJECT;
+  }
+
+  #close(): void {
+    const json = this.#json;
+    if (json.peek() !== CLOSE_OBJECT) throw json.error('a comma or the end is expected');
     json.at++;
     json.closeNames(1);
     json.put(CLOSE_OBJECT);
   }
 
-  #member(): void {
+  /** Scans a name, and the value too if it is that of `_id`. */
+  #memberName(): (typeof MEMBERS)[keyof typeof MEMBERS] {
     const json = this.#json;
-    const before = json.length;
     const start = json.name(1);
     if (json.nameIs(ID_NAME)) {
       this.#idMember();
-      return;
+      return MEMBERS.done;
     }
     if (byteAt(json.source, start + 1) === UNDERSCORE || json.escaped) {
-      const nameEnd = json.nameEnd;
-      const name = json.text(start, nameEnd);
+      const name = json.text(start, json.nameEnd);
       if (name === '_id') {
         this.#idMember();
-        return;
+        return MEMBERS.done;
       }
       if (name.startsWith('_') && name !== PROTO) {
-        this.#systemMember(name);
-        json.length = before;
-        return;
+        this.#systemName = name;
+        return MEMBERS.ofSystem;
       }
     }
     if (json.length > 1) json.put(COMMA);
     json.copyName();
     json.put(COLON);
-    json.value(1);
+    return MEMBERS.ofBody;
   }
 
   /** `_id` is in nearly every document: it is taken from where it stands. */
@@ -132,22 +180,31 @@ export class DocumentScanner {
     checkId(this.#id);
   }
 
-  #systemMember(name: string): void {
+  /** Scans the value of the system member whose name came last; the output is as long as `before` again. */
+  *#systemMember(before: number): Generator<void, void> {
     const json = this.#json;
+    const name = this.#systemName;
+    if (name === ATTACHMENTS) {
+      this.#attachments = yield* scanAttachments(json);
+      return;
+    }
     if (!KNOWN.has(name) && !IGNORED.has(name)) {
       throw invalid(`Bad special document member: ${name.slice(0, 80)}`);
     }
-    const from = json.length;
-    json.value(1);
-    const text = json.out.slice(from, json.length);
-    if (KNOWN.has(name)) this.#system.set(name, text);
+    yield* json.valueInSlices(1);
+    const end = json.length;
+    json.length = before;
+    if (!KNOWN.has(name)) return;
+    if (end - before > SYSTEM_MEMBER_BYTES_MAX) {
+      throw new DivanError('LIMIT', `${name} has at most ${SYSTEM_MEMBER_BYTES_MAX} bytes`);
+    }
+    this.#system.set(name, json.out.slice(before, end));
   }
 
-  #systemMembers(): Omit<ScannedDocument, 'id' | 'body'> {
+  #systemMembers(): Omit<ScannedDocument, 'id' | 'body' | 'attachments'> {
     const rev = this.#parsed('_rev');
     const deleted = this.#parsed('_deleted');
     const revisions = this.#parsed('_revisions');
-    const attachments = this.#parsed('_attachments');
     if (rev !== undefined && typeof rev !== 'string') throw invalid('_rev must be a string');
     if (deleted !== undefined && typeof deleted !== 'boolean')
       throw invalid('_deleted must be true or false');
@@ -155,7 +212,6 @@ export class DocumentScanner {
       ...this.#readRev(rev),
       deleted: deleted ?? false,
       path: revisions === undefined ? undefined : readRevisions(revisions),
-      attachments: attachments === undefined ? undefined : readAttachments(attachments),
     };
   }
 
@@ -234,39 +290,7 @@ function readRevisions(value: unknown): Revision[] {
   });
 }
 
-function readAttachments(value: unknown): Map<string, AttachmentInput> {
-  if (!isRecord(value)) throw invalid('_attachments must be an object');
-  const entries = Object.entries(value);
-  if (entries.length > ATTACHMENTS_MAX) {
-    throw new DivanError('LIMIT', `a revision has at most ${ATTACHMENTS_MAX} attachments`);
-  }
-  return new Map(entries.map(([name, input]) => [name, readAttachment(name, input)]));
-}
-
-function readAttachment(name: string, input: unknown): AttachmentInput {
-  const bytes = Buffer.byteLength(name);
-  if (bytes === 0 || bytes > ATTACHMENT_NAME_BYTES_MAX || name.startsWith('_')) {
-    throw invalid(
-      `attachment names have 1 to ${ATTACHMENT_NAME_BYTES_MAX} bytes and do not start with underscore`,
-    );
-  }
-  if (!isRecord(input)) throw invalid(`the attachment ${name} must be an object`);
-  const type = input['content_type'] ?? 'application/octet-stream';
-  if (typeof type !== 'string' || Buffer.byteLength(type) > ATTACHMENT_TYPE_BYTES_MAX) {
-    throw invalid(`the content_type of the attachment ${name} must be a short string`);
-  }
-  const revpos = input['revpos'];
-  return {
-    contentType: type,
-    revpos:
-      typeof revpos === 'number' && Number.isInteger(revpos) && revpos > 0 ? revpos : undefined,
-    data: input['stub'] === true ? undefined : readData(name, input['data']),
-  };
-}
-
-function readData(name: string, data: unknown): Uint8Array {
-  if (typeof data !== 'string' || !/^[A-Za-z0-9+/]*={0,2}$/.test(data) || data.length % 4 === 1) {
-    throw invalid(`the data of the attachment ${name} must be base64`);
-  }
-  return Buffer.from(data, 'base64');
+/** Runs to the end without turns for others. */
+function drain(slices: Generator<void, void>): void {
+  while (slices.next().done !== true);
 }

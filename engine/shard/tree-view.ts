@@ -6,7 +6,8 @@ import { type LeafSlice, leafSlices } from '../btree/range.js';
 import type { Entry, KeyRange, NodeSource, TreeRoot } from '../btree/tree.js';
 import { compareBytes } from '../file/bytes.js';
 import { countChangesAfter } from './change-count.js';
-import type { Overlay, OverlayCursor } from './overlay.js';
+import type { Overlay } from './overlay.js';
+import type { OverlayCursor } from './overlay-cursor.js';
 
 /** One overlay being read, newest first in a list of them. */
 interface OverlayReader {

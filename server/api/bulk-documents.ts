@@ -1,7 +1,7 @@
 /** `/{db}` and `/{db}/_bulk_docs`: writing documents without an id in the path, one or many. */
 import { DivanError, isDivanError } from '../../engine/errors.js';
 import { ByteCopies } from '../../engine/file/byte-copies.js';
-import { DocumentScanner, isLocalId } from '../../engine/shard/document.js';
+import { DocumentScanner, isLocalId, type ScannedDocument } from '../../engine/shard/document.js';
 import type { LocalEdit } from '../../engine/shard/local-writer.js';
 import { formatRev } from '../../engine/shard/revision.js';
 import type { Database, DocumentWrite } from '../databases/database.js';
@@ -12,6 +12,8 @@ import type { Exchange } from '../http/exchange.js';
 import { type JsonElements, splitElements, splitMembers } from '../http/json-members.js';
 import { parseJson } from '../http/json-value.js';
 import type { Route } from '../http/router.js';
+import { isBatch, putLater } from './later-writes.js';
+import { scanDocument } from './scan-document.js';
 import type { Services } from './services.js';
 
 export function bulkDocumentRoutes(services: Services): Route[] {
@@ -57,12 +59,13 @@ class BulkDocuments {
     const database = this.#services.catalog.get(exchange.param('db'));
     exchange.assertJsonType();
     const bytes = await exchange.body(this.#requestBytesMax);
-    const item = this.#item(bytes, 0, bytes.length, true, new ByteCopies());
+    const item = await this.#item(bytes, 0, bytes.length, true, new ByteCopies());
     if (item.kind === 'local') {
       const rev = `0-${await database.putLocal(item.edit)}`;
       this.#replyOne(exchange, item.id, rev);
       return;
     }
+    if (isBatch(exchange.query)) return putLater(this.#services, exchange, database, item.write);
     const { rev } = await database.put(item.write);
     this.#replyOne(exchange, item.write.id, formatRev(rev));
   }
@@ -122,7 +125,8 @@ class BulkDocuments {
     let sliceStart = 0;
     for (let index = 0; index < docs.length; index++) {
       const end = docs.end(index);
-      items.push(this.#item(bytes, docs.start(index), end, newEdits, copies));
+      const item = this.#item(bytes, docs.start(index), end, newEdits, copies);
+      items.push(item instanceof Promise ? await item : item);
       if (end - sliceStart < SLICE_BYTES) continue;
       sliceStart = end;
       await this.#services.world.host.yieldTurn();
@@ -136,8 +140,14 @@ class BulkDocuments {
     end: number,
     newEdits: boolean,
     copies: ByteCopies,
-  ): BulkItem {
-    const scanned = this.#scanner.scan(bytes, start, end);
+  ): BulkItem | Promise<BulkItem> {
+    const scanning = scanDocument(this.#services.world.host, this.#scanner, bytes, start, end);
+    return scanning instanceof Promise
+      ? scanning.then((scanned) => this.#scannedItem(scanned, newEdits, copies))
+      : this.#scannedItem(scanning, newEdits, copies);
+  }
+
+  #scannedItem(scanned: ScannedDocument, newEdits: boolean, copies: ByteCopies): BulkItem {
     const bodyBytesMax = this.#services.config.get('couchdb/max_document_size');
     if (scanned.body.length > bodyBytesMax) {
       throw new DivanError('TOO_LARGE', `a document has at most ${bodyBytesMax} bytes`);
@@ -148,7 +158,9 @@ class BulkDocuments {
       return { kind: 'local', id: kept, edit: localWrite(scanned, kept) };
     }
     const copy = (part: Uint8Array) => copies.copy(part);
-    return { kind: 'document', write: documentWrite(scanned, { id, newEdits, copy }) };
+    const attachmentBytesMax = this.#services.config.get('couchdb/max_attachment_size');
+    const options = { id, newEdits, copy, attachmentBytesMax };
+    return { kind: 'document', write: documentWrite(scanned, options) };
   }
 }
 

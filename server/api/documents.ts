@@ -1,19 +1,26 @@
 /** `/{db}/{docid}`: one document. */
 import { DivanError } from '../../engine/errors.js';
+import { ATTACHMENT_BYTES_MAX } from '../../engine/shard/attachment-list.js';
 import { checkId, DocumentScanner, isLocalId } from '../../engine/shard/document.js';
 import { localDocText } from '../../engine/shard/document-text.js';
 import { LOCAL_PREFIX } from '../../engine/shard/local-tree.js';
 import { formatRev, parseRev, type Revision } from '../../engine/shard/revision.js';
 import type { Leaf } from '../../engine/shard/seq-tree.js';
 import type { Snapshot } from '../../engine/shard/snapshot.js';
-import type { Database } from '../databases/database.js';
+import type { Database, NewAttachment } from '../databases/database.js';
 import { ReadDocument, type ViewOptions } from '../databases/document-view.js';
 import { agreed, documentWrite, localWrite } from '../databases/document-write.js';
+import { namedQuality } from '../http/accept.js';
 import { formatETag, revisionOfIfMatch } from '../http/etags.js';
 import type { Exchange } from '../http/exchange.js';
 import { percentDecode } from '../http/percent.js';
 import type { Query } from '../http/query.js';
 import type { Route } from '../http/router.js';
+import { DocumentUpload } from './document-upload.js';
+import { isBatch, putLater } from './later-writes.js';
+import { replyOpenRevisions } from './open-revisions.js';
+import { replyRelated, sendAll } from './revision-parts.js';
+import { scanDocument } from './scan-document.js';
 import type { Services } from './services.js';
 
 /** At most so many revisions are asked for at once. */
@@ -120,7 +127,10 @@ class Documents {
     await database.read(id, async (snapshot) => {
       const { query } = exchange;
       const document = await ReadDocument.find(snapshot, id);
-      if (query.has('open_revs')) return this.#openRevisions(exchange, document);
+      if (query.has('open_revs')) {
+        const view = viewOptions(query);
+        return replyOpenRevisions(this.#services, exchange, document, view, REVISIONS_MAX);
+      }
       const leaf = leafOf(document, query);
       const names = query.names();
       // Only the bare document is the same as long as its revision is.
@@ -128,23 +138,55 @@ class Documents {
       if (isBare && exchange.replyIfUnchanged(formatRev(leaf.revision))) return;
       if (document === undefined) return;
       const options = names.length === 0 ? {} : viewOptions(query);
-      exchange.replyText(200, await document.text(leaf, options));
+      await this.#reply(exchange, document, leaf, options);
     });
+  }
+
+  /** Attachments in a reply may be large: then it is sent piece by piece, as multipart if the client takes that. */
+  async #reply(
+    exchange: Exchange,
+    document: ReadDocument,
+    leaf: Leaf,
+    options: ViewOptions,
+  ): Promise<void> {
+    if (!document.hasInlineContent(leaf, options)) {
+      exchange.replyText(200, await document.text(leaf, options));
+      return;
+    }
+    const accept = exchange.header('accept');
+    const related = namedQuality(accept, 'multipart/related');
+    if (related > 0 && related >= namedQuality(accept, 'application/json')) {
+      return replyRelated(this.#services, exchange, document, leaf, options);
+    }
+    const out = exchange.stream(200);
+    if (out.closed) return;
+    await sendAll(out, document.chunks(leaf, options));
+    await out.end();
   }
 
   async put(exchange: Exchange): Promise<void> {
     const database = this.#database(exchange);
     const id = documentId(exchange);
-    const bytes = await exchange.body(this.#services.config.get('chttpd/max_http_request_size'));
-    const scanned = this.#scanner.scan(bytes, 0, bytes.length);
+    const newEdits = exchange.query.boolean('new_edits') !== false;
+    if (exchange.contentType === 'multipart/related' && !isLocalId(id)) {
+      const options = { id, rev: revisionOf(exchange), newEdits };
+      const written = await new DocumentUpload(this.#services, exchange).put(database, options);
+      this.#replyWritten(exchange, id, formatRev(written.rev), written.deleted);
+      return;
+    }
+    const { config, world } = this.#services;
+    const bytes = await exchange.body(config.get('chttpd/max_http_request_size'));
+    const scanning = scanDocument(world.host, this.#scanner, bytes);
+    const scanned = scanning instanceof Promise ? await scanning : scanning;
     if (isLocalId(id)) {
       const revision = await database.putLocal(localWrite(scanned, id));
       this.#replyWritten(exchange, id, `0-${revision}`, scanned.deleted);
       return;
     }
-    const newEdits = exchange.query.boolean('new_edits') !== false;
     const rev = revisionOf(exchange);
-    const write = documentWrite(scanned, { id, rev, newEdits });
+    const attachmentBytesMax = config.get('couchdb/max_attachment_size');
+    const write = documentWrite(scanned, { id, rev, newEdits, attachmentBytesMax });
+    if (isBatch(exchange.query)) return putLater(this.#services, exchange, database, write);
     const { rev: written } = await database.put(write);
     this.#replyWritten(exchange, id, formatRev(written), write.deleted);
   }
@@ -167,23 +209,23 @@ class Documents {
     const database = this.#database(exchange);
     const id = documentId(exchange);
     const { id: targetId, rev: parent } = destinationOf(exchange);
-    await database.read(id, async (snapshot) => {
-      const leaf = leafOf(await ReadDocument.find(snapshot, id), exchange.query);
-      const body = await snapshot.body(leaf);
-      const attachments = new Map(
-        leaf.attachments.map((attachment) => {
-          const { name, contentType, encoding, decodedLength } = attachment;
-          const encoded = encoding === undefined ? undefined : { encoding, decodedLength };
-          const data = snapshot.attachment(attachment);
-          return [name, { contentType, revpos: undefined, data, encoded }];
-        }),
-      );
-      const write = { id: targetId, body, deleted: leaf.deleted, parent };
-      const { rev } = await database.put(
-        attachments.size === 0 ? write : { ...write, attachments },
-      );
-      this.#replyWritten(exchange, targetId, formatRev(rev), false);
-    });
+    // The target is written from within its shard, so that waiting for it never waits for the reading of the source.
+    const { rev } = await database.putUploaded(targetId, (store) =>
+      database.read(id, async (snapshot) => {
+        const leaf = leafOf(await ReadDocument.find(snapshot, id), exchange.query);
+        const body = await snapshot.body(leaf);
+        const attachments = new Map<string, NewAttachment>();
+        for (const attachment of leaf.attachments) {
+          const { name, contentType, encoding, digest } = attachment;
+          const chunks = snapshot.attachment(attachment);
+          const content = await store({ chunks, encoding, digest, bytesMax: ATTACHMENT_BYTES_MAX });
+          attachments.set(name, { contentType, revpos: undefined, content });
+        }
+        const write = { id: targetId, body, deleted: leaf.deleted, parent };
+        return attachments.size === 0 ? write : { ...write, attachments };
+      }),
+    );
+    this.#replyWritten(exchange, targetId, formatRev(rev), false);
   }
 
   #database(exchange: Exchange): Database {
@@ -215,11 +257,6 @@ class Documents {
     if (stored === undefined) throw new DivanError('NOT_FOUND', 'missing');
     if (stored.deleted) throw new DivanError('NOT_FOUND', 'deleted');
     throw new DivanError('CONFLICT', 'Document update conflict.');
-  }
-
-  #openRevisions(exchange: Exchange, document: ReadDocument | undefined): Promise<void> {
-    void document;
-    throw new DivanError('BAD_REQUEST', `open_revs of ${exchange.param('db')}`);
   }
 
   #replyWritten(exchange: Exchange, id: Uint8Array, rev: string, deleted: boolean): void {

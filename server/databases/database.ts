@@ -5,19 +5,22 @@
  */
 import { join } from 'node:path';
 import { DivanError, isDivanError } from '../../engine/errors.js';
-import type { AttachmentInput } from '../../engine/shard/document.js';
+import type { StoredBytes } from '../../engine/shard/attachment-list.js';
+import { type AttachmentSource, storeAttachment } from '../../engine/shard/attachment-upload.js';
 import type { EditOutcome } from '../../engine/shard/document-writer.js';
 import type { DocumentEdit, EditedAttachment } from '../../engine/shard/edit.js';
 import { hashOf, type ShardRange } from '../../engine/shard/hash.js';
 import { LOCAL_PREFIX } from '../../engine/shard/local-tree.js';
 import type { LocalEdit } from '../../engine/shard/local-writer.js';
-import type { MetadataEdit } from '../../engine/shard/metadata-writer.js';
 import type { Revision } from '../../engine/shard/revision.js';
 import type { Shard } from '../../engine/shard/shard.js';
 import type { Snapshot } from '../../engine/shard/snapshot.js';
+import type { NodeRecords } from '../node-records.js';
 import type { ServerWorld } from '../world.js';
+import { SettingsWriter } from './database-settings.js';
 import type { ShardMap } from './shard-map.js';
 import type { ShardPool, ShardSlot } from './shard-pool.js';
+import { WriteQueue, type WriteRefused } from './write-queue.js';
 
 /** A shard of a database. */
 export interface DatabaseShard {
@@ -25,13 +28,16 @@ export interface DatabaseShard {
   readonly slot: ShardSlot;
 }
 
-/** An attachment as a write brings it: as in a document, or its content as a stream. */
-export interface NewAttachment extends Omit<AttachmentInput, 'data'> {
-  /** Undefined in a stub. */
-  readonly data: Uint8Array | AsyncIterable<Uint8Array> | undefined;
-  /** How the bytes are encoded; they are stored so. With it comes their length after decoding. */
-  readonly encoded?: { readonly encoding: 'gzip'; readonly decodedLength: number } | undefined;
+/** An attachment as a write brings it. */
+export interface NewAttachment {
+  readonly contentType: string;
+  readonly revpos: number | undefined;
+  /** Bytes to be stored, or stored already by `DatabaseUpload`; undefined in a stub. */
+  readonly content: AttachmentSource | StoredBytes | undefined;
 }
+
+/** Stores an attachment in the shard of a document. Throws `TOO_LARGE`, `BAD_REQUEST`, what the source throws. */
+export type DatabaseUpload = (source: AttachmentSource) => Promise<StoredBytes>;
 
 /** A write of one document. */
 export interface DocumentWrite extends Omit<DocumentEdit, 'attachments'> {
@@ -50,30 +56,37 @@ export class Database {
   readonly map: ShardMap;
   /** In the order of their ranges. */
   readonly shards: readonly DatabaseShard[];
-  /** The shards that are being compacted. */
-  readonly compacting = new Set<DatabaseShard>();
+  readonly settings: SettingsWriter;
   readonly #ended = new AbortController();
   /** What goes on in the background and must stop before the files go. */
   readonly #jobs = new Set<Promise<unknown>>();
+  readonly #later = new WriteQueue((writes) => this.update(writes));
   /** Parsed once for each text: it is asked at every request. */
   #security: { readonly text: string; readonly value: unknown } | undefined;
 
-  constructor(world: ServerWorld, pool: ShardPool, dataDir: string, map: ShardMap) {
+  constructor(
+    world: ServerWorld,
+    parts: { readonly pool: ShardPool; readonly records: NodeRecords; readonly dataDir: string },
+    map: ShardMap,
+  ) {
+    const { pool, records, dataDir } = parts;
     this.world = world;
     this.map = map;
     this.shards = map.shards.map(({ range, file }) => ({
       range,
       slot: pool.slot(join(dataDir, ...file.split('/'))),
     }));
+    const slots = this.shards.map(({ slot }) => slot);
+    this.settings = new SettingsWriter(records, map.name, slots);
   }
 
   get name(): string {
     return this.map.name;
   }
 
-  /** True while one of its shards is being compacted. */
+  /** True while one of its shards is being compacted, or is about to be. */
   get isCompacting(): boolean {
-    return this.compacting.size > 0;
+    return this.shards.some(({ slot }) => slot.compactions > 0);
   }
 
   /** Aborted when the database is deleted. */
@@ -113,6 +126,14 @@ export class Database {
     return this.shardOf(id).slot.read((reader) => work(reader.snapshot()));
   }
 
+  /** As `read`, for work that gives its results one by one. */
+  readEach<T>(
+    id: Uint8Array,
+    work: (snapshot: Snapshot) => AsyncIterable<T>,
+  ): AsyncGenerator<T, void> {
+    return this.shardOf(id).slot.readEach((reader) => work(reader.snapshot()));
+  }
+
   /**
    * Writes documents, each on its own, and resolves when they are durable. The outcomes are in the order of the writes; a shard that
    * fails refuses those that are its own. Rejects if all shards fail.
@@ -146,6 +167,30 @@ export class Database {
     throw outcome?.error ?? new DivanError('FAILED', 'the shard did not answer');
   }
 
+  /** Writes a document in the background; resolves when that is sure to be tried, unless the server dies before. */
+  putLater(write: DocumentWrite, refused: WriteRefused): Promise<void> {
+    return this.#later.add(write, refused);
+  }
+
+  /** Resolves when all that was to be written later is durable or refused. */
+  flushLater(): Promise<void> {
+    return this.#later.flush();
+  }
+
+  /**
+   * As `put`, of a document whose attachments come as slowly as a client likes: `upload` stores them in the shard of the document and
+   * then says what to write. It must end soon when `ending` is aborted. No other write waits for it.
+   */
+  async putUploaded(
+    id: Uint8Array,
+    upload: (store: DatabaseUpload, ending: AbortSignal) => Promise<DocumentWrite>,
+  ): Promise<{ readonly rev: Revision; readonly seq: number }> {
+    return this.shardOf(id).slot.write(async (shard, ending) => {
+      const write = await upload((source) => storeAttachment(shard, source), ending);
+      return shard.put(await withStored(shard, write));
+    });
+  }
+
   /** Writes or deletes a local doc; its id is without `_local/`. Returns the `N` of its new `0-N`. Throws `CONFLICT` or `LIMIT`. */
   putLocal(edit: LocalEdit): Promise<number> {
     return this.localShardOf(edit.id).slot.write((shard) => shard.putLocal(edit));
@@ -156,28 +201,12 @@ export class Database {
     return this.shardOf(Buffer.concat([LOCAL_PREFIX_BYTES, id]));
   }
 
-  /** Changes security or limits on every shard. */
-  async setMetadata(edit: MetadataEdit): Promise<void> {
-    for (const { slot } of this.shards) await slot.write((shard) => shard.setMetadata(edit));
-  }
-
   /** The security object; an empty one if none was set. Shared: must not be changed. */
   async security(): Promise<unknown> {
-    const bytes = await this.#first((snapshot) => snapshot.metadata.security);
+    const bytes = (await this.settings.current()).security;
     const text = bytes.length === 0 ? '{}' : Buffer.from(bytes).toString();
     if (this.#security?.text !== text) this.#security = { text, value: JSON.parse(text) };
     return this.#security.value;
-  }
-
-  /** What the first shard says of the limits. */
-  limits(): Promise<{ readonly revsLimit: number; readonly purgeInfosLimit: number }> {
-    return this.#first(({ metadata }) => metadata);
-  }
-
-  #first<T>(pick: (snapshot: Snapshot) => T): Promise<T> {
-    const [shard] = this.shards;
-    if (shard === undefined) throw new DivanError('OUT_OF_RANGE', 'the shard map is empty');
-    return shard.slot.read(async (reader) => pick(reader.snapshot()));
   }
 
   /** Snapshots of all shards, in their order, readable until the promise of `work` settles. */
@@ -211,33 +240,48 @@ const LOCAL_PREFIX_BYTES = Buffer.from(LOCAL_PREFIX);
 function updateShard(slot: ShardSlot, writes: readonly DocumentWrite[]): Promise<EditOutcome[]> {
   return slot.write(async (shard) => {
     const edits: DocumentEdit[] = [];
-    for (const write of writes) {
-      edits.push(
-        write.attachments === undefined
-          ? { ...write, attachments: undefined }
-          : { ...write, attachments: await storeAll(shard, write.attachments) },
-      );
+    const refused = new Map<number, DivanError>();
+    for (const [index, write] of writes.entries()) {
+      if (write.attachments === undefined) edits.push({ ...write, attachments: undefined });
+      else {
+        try {
+          edits.push(await withStored(shard, write));
+        } catch (error) {
+          // What is wrong with the bytes of one document concerns no other.
+          if (!isDivanError(error) || shard.file.failed) throw error;
+          refused.set(index, error);
+        }
+      }
     }
-    return shard.update(edits);
+    const outcomes = await shard.update(edits);
+    return refused.size === 0 ? outcomes : withRefused(outcomes, refused, writes.length);
   });
 }
 
-/** Stores the content of attachments in the shard of their document. */
-async function storeAll(
-  shard: Shard,
-  attachments: ReadonlyMap<string, NewAttachment>,
-): Promise<Map<string, EditedAttachment>> {
-  const stored = new Map<string, EditedAttachment>();
-  for (const [name, { contentType, revpos, data, encoded }] of attachments) {
-    const bytes =
-      data === undefined
-        ? undefined
-        : await shard.store(data instanceof Uint8Array ? [data] : data);
-    stored.set(name, {
-      contentType,
-      revpos,
-      stored: bytes === undefined || encoded === undefined ? bytes : { ...bytes, ...encoded },
-    });
+/** Outcomes with those of the refused writes in their places. */
+function withRefused(
+  outcomes: readonly EditOutcome[],
+  refused: ReadonlyMap<number, DivanError>,
+  count: number,
+): EditOutcome[] {
+  const all: EditOutcome[] = [];
+  let next = 0;
+  for (let index = 0; index < count; index++) {
+    const error = refused.get(index);
+    const outcome = error === undefined ? outcomes[next++] : { ok: false as const, error };
+    if (outcome !== undefined) all.push(outcome);
   }
-  return stored;
+  return all;
+}
+
+/** A write with its attachments stored in the shard of its document. */
+async function withStored(shard: Shard, write: DocumentWrite): Promise<DocumentEdit> {
+  if (write.attachments === undefined) return { ...write, attachments: undefined };
+  const attachments = new Map<string, EditedAttachment>();
+  for (const [name, { contentType, revpos, content }] of write.attachments) {
+    const stored =
+      content === undefined || 'refs' in content ? content : await storeAttachment(shard, content);
+    attachments.set(name, { contentType, revpos, stored });
+  }
+  return { ...write, attachments };
 }

@@ -1,9 +1,7 @@
 /** Stored documents as clients read them: put together from bytes, bodies are not parsed. */
-import { promisify } from 'node:util';
-import { gunzip } from 'node:zlib';
 import { DivanError } from '../../engine/errors.js';
 import type { Attachment } from '../../engine/shard/attachment-list.js';
-import { revisionsText, withMembers } from '../../engine/shard/document-text.js';
+import { restOfObject, revisionsText, withMembers } from '../../engine/shard/document-text.js';
 import { readStoredDocument, type StoredDocument } from '../../engine/shard/id-tree.js';
 import {
   decodeTree,
@@ -15,6 +13,7 @@ import {
 import { compareRevisions, formatRev, type Revision } from '../../engine/shard/revision.js';
 import type { Leaf } from '../../engine/shard/seq-tree.js';
 import type { Snapshot } from '../../engine/shard/snapshot.js';
+import { inflated } from '../http/inflate.js';
 
 /** What is shown of a revision besides its id, rev and body; nothing by default. */
 export interface ViewOptions {
@@ -109,17 +108,30 @@ export class ReadDocument {
 
   /** A leaf as JSON text. */
   async text(leaf: Leaf, options: ViewOptions = {}): Promise<Uint8Array> {
-    const members = [`"_id":${JSON.stringify(this.id)},"_rev":"${formatRev(leaf.revision)}"`];
-    if (leaf.deleted) members.push('"_deleted":true');
-    if (options.revs === true) members.push(revisionsText(this.pathOf(leaf)));
-    if (options.revsInfo === true) members.push(`"_revs_info":${JSON.stringify(this.#info(leaf))}`);
-    if (options.conflicts === true) members.push(...this.#others('_conflicts', leaf, false));
-    if (options.deletedConflicts === true) {
-      members.push(...this.#others('_deleted_conflicts', leaf, true));
+    if (this.hasInlineContent(leaf, options)) {
+      const chunks: Uint8Array[] = [];
+      for await (const chunk of this.#withContent(leaf, options)) chunks.push(chunk);
+      return Buffer.concat(chunks);
     }
-    if (options.localSeq === true) members.push(`"_local_seq":${this.stored.seq}`);
-    if (leaf.attachments.length > 0) members.push(await this.#attachments(leaf, options));
+    const members = this.#members(leaf, options);
+    if (leaf.attachments.length > 0) members.push(this.#stubs(leaf, options));
     return withMembers(members.join(','), await this.#snapshot.body(leaf));
+  }
+
+  /** As `text`, piece by piece: attachments with their content may be large. */
+  async *chunks(leaf: Leaf, options: ViewOptions = {}): AsyncGenerator<Uint8Array, void> {
+    if (this.hasInlineContent(leaf, options)) yield* this.#withContent(leaf, options);
+    else yield await this.text(leaf, options);
+  }
+
+  /** True if the text of a leaf has attachments in it. */
+  hasInlineContent(leaf: Leaf, options: ViewOptions): boolean {
+    return options.follows !== true && this.wanted(leaf, options).length > 0;
+  }
+
+  /** The stored bytes of an attachment of this document. */
+  content(attachment: Attachment): AsyncGenerator<Uint8Array> {
+    return this.#snapshot.attachment(attachment);
   }
 
   /** Which attachments of a leaf are given with their content. */
@@ -135,24 +147,57 @@ export class ReadDocument {
     return leaf.attachments.filter(({ revpos }) => revpos > since);
   }
 
-  async #attachments(leaf: Leaf, options: ViewOptions): Promise<string> {
-    const wanted = new Set(this.wanted(leaf, options));
-    const texts: string[] = [];
-    for (const attachment of leaf.attachments) {
-      const content = wanted.has(attachment) ? await this.#content(attachment, options) : STUB;
-      const value = { ...describe(attachment, options), ...content };
-      texts.push(`${JSON.stringify(attachment.name)}:${JSON.stringify(value)}`);
+  /** The members of a leaf without its body and attachments. */
+  #members(leaf: Leaf, options: ViewOptions): string[] {
+    const members = [`"_id":${JSON.stringify(this.id)},"_rev":"${formatRev(leaf.revision)}"`];
+    if (leaf.deleted) members.push('"_deleted":true');
+    if (options.revs === true) members.push(revisionsText(this.pathOf(leaf)));
+    if (options.revsInfo === true) members.push(`"_revs_info":${JSON.stringify(this.#info(leaf))}`);
+    if (options.conflicts === true) members.push(...this.#others('_conflicts', leaf, false));
+    if (options.deletedConflicts === true) {
+      members.push(...this.#others('_deleted_conflicts', leaf, true));
     }
+    if (options.localSeq === true) members.push(`"_local_seq":${this.stored.seq}`);
+    return members;
+  }
+
+  #stubs(leaf: Leaf, options: ViewOptions): string {
+    const following = new Set(options.follows === true ? this.wanted(leaf, options) : []);
+    const texts = leaf.attachments.map((attachment) => {
+      const kind = following.has(attachment) ? FOLLOWS : STUB;
+      return memberText(attachment.name, { ...describe(attachment, options), ...kind });
+    });
     return `"_attachments":{${texts.join(',')}}`;
   }
 
-  async #content(attachment: Attachment, options: ViewOptions): Promise<object> {
-    if (options.follows === true) return FOLLOWS;
-    const pieces: Uint8Array[] = [];
-    for await (const piece of this.#snapshot.attachment(attachment)) pieces.push(piece);
-    const data = Buffer.concat(pieces);
+  async *#withContent(leaf: Leaf, options: ViewOptions): AsyncGenerator<Uint8Array, void> {
+    const wanted = new Set(this.wanted(leaf, options));
+    const members = this.#members(leaf, options);
+    yield Buffer.from(`{${members.join(',')},"_attachments":`);
+    let separator = '{';
+    for (const attachment of leaf.attachments) {
+      const description = describe(attachment, options);
+      if (!wanted.has(attachment)) {
+        const stub = memberText(attachment.name, { ...description, ...STUB });
+        yield Buffer.from(`${separator}${stub}`);
+      } else {
+        // The description is an object with members: the data goes in front of its closing brace.
+        const text = memberText(attachment.name, description);
+        yield Buffer.from(`${separator}${text.slice(0, -1)},"data":"`);
+        yield* inBase64(this.#shown(attachment, options));
+        yield Buffer.from('"}');
+      }
+      separator = ',';
+    }
+    yield Buffer.from('}');
+    yield restOfObject(await this.#snapshot.body(leaf));
+  }
+
+  /** The bytes of an attachment as clients see them, which is decoded unless they are told how it is encoded. */
+  #shown(attachment: Attachment, options: ViewOptions): AsyncIterable<Uint8Array> {
+    const stored = this.content(attachment);
     const isPlain = attachment.encoding === undefined || options.encodingInfo === true;
-    return { data: (isPlain ? data : await decoded(data)).toString('base64') };
+    return isPlain ? stored : inflated(stored, attachment.encoding, attachment.decodedLength);
   }
 
   #info(leaf: Leaf): object[] {
@@ -199,4 +244,21 @@ export function digestText(digest: Uint8Array): string {
   return `md5-${Buffer.from(digest).toString('base64')}`;
 }
 
-const decoded = promisify(gunzip);
+function memberText(name: string, value: object): string {
+  return `${JSON.stringify(name)}:${JSON.stringify(value)}`;
+}
+
+/** Bytes in base64. Only the last piece may be padded, so that bytes beyond a multiple of three wait for those that come. */
+async function* inBase64(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void> {
+  let carry: Uint8Array = new Uint8Array(0);
+  for await (const chunk of source) {
+    const bytes =
+      carry.length === 0
+        ? Buffer.from(chunk.buffer, chunk.byteOffset, chunk.length)
+        : Buffer.concat([carry, chunk]);
+    const whole = bytes.length - (bytes.length % 3);
+    carry = bytes.subarray(whole);
+    if (whole > 0) yield Buffer.from(bytes.toString('base64', 0, whole));
+  }
+  if (carry.length > 0) yield Buffer.from(Buffer.from(carry).toString('base64'));
+}

@@ -1,10 +1,13 @@
 /** Documents as clients write them, as writes of a database. */
 import { DivanError } from '../../engine/errors.js';
+import type { AttachmentInputs } from '../../engine/shard/attachment-input.js';
+import type { StoredBytes } from '../../engine/shard/attachment-list.js';
+import { inlineSource } from '../../engine/shard/attachment-upload.js';
 import type { ScannedDocument } from '../../engine/shard/document.js';
 import { LOCAL_PREFIX } from '../../engine/shard/local-tree.js';
 import type { LocalEdit } from '../../engine/shard/local-writer.js';
 import { compareRevisions, type Revision } from '../../engine/shard/revision.js';
-import type { DocumentWrite } from './database.js';
+import type { DocumentWrite, NewAttachment } from './database.js';
 
 export interface WriteOptions {
   /** The id that the path names; it wins over the one in the document. */
@@ -13,6 +16,10 @@ export interface WriteOptions {
   readonly rev?: Revision | undefined;
   /** False for a replicated revision, which is stored as it is. */
   readonly newEdits: boolean;
+  /** The attachments that followed the document, stored already. */
+  readonly following?: ReadonlyMap<string, StoredBytes>;
+  /** How large an attachment may be. */
+  readonly attachmentBytesMax: number;
   /** How bytes of the scanner are copied, which are valid until its next scan only. */
   readonly copy?: (bytes: Uint8Array) => Uint8Array;
 }
@@ -21,8 +28,10 @@ const copyEach = (bytes: Uint8Array) => new Uint8Array(bytes);
 
 /** The write of a scanned document, with bytes of its own. Throws `BAD_REQUEST`, `INVALID_DOCUMENT`. */
 export function documentWrite(scanned: ScannedDocument, options: WriteOptions): DocumentWrite {
-  const { deleted, attachments } = scanned;
+  const { deleted } = scanned;
   const { copy = copyEach } = options;
+  const attachments =
+    scanned.attachments === undefined ? undefined : newAttachments(scanned.attachments, options);
   const write = { id: copy(options.id), body: copy(scanned.body), deleted, attachments };
   const rev = agreed(scanned.rev, options.rev);
   if (options.newEdits) return { ...write, parent: rev ?? scanned.path?.[0] };
@@ -31,6 +40,24 @@ export function documentWrite(scanned: ScannedDocument, options: WriteOptions): 
   throw new DivanError(
     'BAD_REQUEST',
     'a replicated document (new_edits=false) needs its _rev or _revisions',
+  );
+}
+
+/** Throws `TOO_LARGE`, and `INVALID_DOCUMENT` for an attachment whose bytes are nowhere. */
+function newAttachments(
+  inputs: AttachmentInputs,
+  { following, attachmentBytesMax: bytesMax }: WriteOptions,
+): ReadonlyMap<string, NewAttachment> {
+  return new Map(
+    [...inputs].map(([name, input]) => {
+      const { contentType, revpos, content } = input;
+      if (typeof content !== 'string' && content.length > bytesMax) {
+        throw new DivanError('TOO_LARGE', `an attachment has at most ${bytesMax} bytes`);
+      }
+      const followed = content === 'follows' ? following?.get(name) : undefined;
+      const bytes = followed ?? inlineSource(name, input, bytesMax);
+      return [name, { contentType, revpos, content: bytes }];
+    }),
   );
 }
 

@@ -129,6 +129,8 @@ export class ShardSlot {
   readonly path: string;
   /** When it was used last, by `host.now`. */
   usedAt = 0;
+  /** How many compactions are under way or wait for their turn. */
+  compactions = 0;
   readonly #pool: ShardPool;
   #shard: Shard | undefined;
   /** Stands in for a failed shard that could not be opened for writing. */
@@ -139,6 +141,8 @@ export class ShardSlot {
   #dropped = false;
   #triedAt = Number.NEGATIVE_INFINITY;
   #lastError: unknown;
+  /** Aborted when the shard must be closed. */
+  #ending = new AbortController();
   readonly #listeners = new Set<() => void>();
   #stopListening: (() => void) | undefined;
 
@@ -178,16 +182,36 @@ export class ShardSlot {
     }
   }
 
-  /** As `read`, for writing: a shard that failed is opened anew first. */
-  async write<T>(work: (shard: Shard) => Promise<T>): Promise<T> {
+  /** As `read`, for work that gives its results one by one; the shard is held open until the last was taken, or no more is wanted. */
+  async *readEach<T>(work: (reader: ShardReader) => AsyncIterable<T>): AsyncGenerator<T, void> {
+    this.#hold();
+    try {
+      yield* work(this.#shard ?? this.#readOnlyReader() ?? (await this.#opened()));
+    } finally {
+      this.#release();
+    }
+  }
+
+  /**
+   * As `read`, for writing: a shard that failed is opened anew first. Work that takes long has to end soon when `ending` is aborted:
+   * then the shard is to be closed.
+   */
+  async write<T>(work: (shard: Shard, ending: AbortSignal) => Promise<T>): Promise<T> {
     if (this.#shard === undefined || this.#shard.file.failed) await this.#reopen();
     this.#hold();
     try {
       const shard = this.#shard ?? (await this.#openedShard());
-      return await work(shard);
+      return await work(shard, this.#ending.signal);
     } finally {
       this.#release();
     }
+  }
+
+  /** Holds a shard open until the returned function is called; undefined if it is not the one that is open, or is about to be closed. */
+  hold(shard: Shard): (() => void) | undefined {
+    if (this.#shard !== shard || this.#changing !== undefined || this.#dropped) return undefined;
+    this.#hold();
+    return () => this.#release();
   }
 
   /** Calls `listener`, which must not throw, when changes have become durable, and when the slot is dropped. Returns what ends that. */
@@ -213,6 +237,7 @@ export class ShardSlot {
   /** Of `ShardPool`. */
   async drop(): Promise<void> {
     this.#dropped = true;
+    this.#ending.abort(new DivanError('NOT_FOUND', 'Database does not exist.'));
     this.#tell();
     await this.#unused();
     await this.#change(() => this.#close());
@@ -248,6 +273,8 @@ export class ShardSlot {
       this.#lastError = new DivanError('NO_SPACE', 'the disk is full', { path: this.path });
       throw this.#lastError;
     }
+    this.#ending.abort(new DivanError('UNAVAILABLE', 'an earlier write failed; try again'));
+    this.#ending = new AbortController();
     await this.#unused();
     await this.#change(async () => {
       await this.#close();

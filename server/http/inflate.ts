@@ -15,7 +15,7 @@ const CHUNK_BYTES = 64 * 1024;
  * nothing of a body that is not encoded. Throws `UNSUPPORTED_TYPE` at once for another encoding; while it is read,
  * `TOO_LARGE`, `BAD_REQUEST` for what is not one whole gzip, and what `source` throws.
  */
-export function decodeBody(
+export function inflated(
   source: AsyncIterable<Uint8Array>,
   contentEncoding: string | undefined,
   bytesMax: number,

@@ -91,6 +91,7 @@ export class TestServer {
       log: logInto(entries),
       version: '0.0.0-test',
       admin,
+      rewriteWorkers: storage === nodeStorage ? undefined : 0,
     });
     const listener = await Listener.open(realServerHost, server.handler, {
       ...listenerOptions(config),

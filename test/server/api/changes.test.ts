@@ -131,7 +131,9 @@ t.test('a normal feed, byte for byte', async (t) => {
 
 t.test('since, limit and pending: every row once, however it is cut', async (t) => {
   const fixture = await start(t);
-  const all = Array.from({ length: 100 }, (_, n) => `document ${String(n).padStart(3, '0')}`);
+  const odd = ['a"', 'b\\', 'c\t', 'd\u007f', 'é', '😀'];
+  const plain = Array.from({ length: 94 }, (_, n) => `document ${n}`);
+  const all = [...odd, ...plain].sort();
   await fixture.put(...all);
   for (const limit of [1, 7, 33, 100]) {
     const found: string[] = [];
