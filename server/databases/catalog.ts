@@ -4,6 +4,9 @@
  * A database is made in three durable steps: its map as `creating`, its files, its map as `live`; and removed in three: its map as
  * `deleting`, its files, its map. A start finishes what a crash left half done, so no file is without a map, and no answer was given
  * before the step that it speaks of was durable.
+ *
+ * When a step fails it is not known whether the disk has it. What is done then is right in both cases: files go only after a map that
+ * says so, and a database whose deletion is in doubt takes no more writes.
  */
 import { basename, dirname, join } from 'node:path';
 import { DivanError, isDivanError } from '../../engine/errors.js';
@@ -116,6 +119,7 @@ export class Catalog {
     checkDatabaseName(name);
     return this.#alone(name, async () => {
       if (this.#databases.has(name)) throw exists();
+      await this.#eraseLeft(name);
       const map = await this.#newMap(name, options);
       await this.#store(map);
       try {
@@ -124,8 +128,8 @@ export class Catalog {
         await this.#store(live);
         return this.#announce(this.#add(live), 'created');
       } catch (error) {
-        // If that fails too, the next start does it.
-        await this.#erase(map).catch(() => undefined);
+        // If that fails too, the next start does it, or the next making.
+        await this.#discard(map).catch(() => undefined);
         throw error;
       }
     });
@@ -135,7 +139,12 @@ export class Catalog {
   async remove(name: string): Promise<void> {
     await this.#alone(name, async () => {
       const database = this.get(name);
-      await this.#store({ ...database.map, state: 'deleting' });
+      try {
+        await this.#store({ ...database.map, state: 'deleting' });
+      } catch (error) {
+        await this.#store(database.map).catch(() => this.#databases.delete(name));
+        throw error;
+      }
       this.#databases.delete(name);
       this.#announce(database, 'deleted');
       await database.end();
@@ -185,6 +194,17 @@ export class Catalog {
       if (taken.every((identity) => identity === undefined)) return map;
       timestamp++;
     }
+  }
+
+  /** Removes what is left of a database that could not be made or removed. */
+  async #eraseLeft(name: string): Promise<void> {
+    const record = this.#records.get(shardMapKey(name));
+    if (record !== undefined) await this.#discard(readShardMap(record));
+  }
+
+  async #discard(map: ShardMap): Promise<void> {
+    await this.#store({ ...map, state: 'deleting' });
+    await this.#erase(map);
   }
 
   async #makeFiles(map: ShardMap, { hashRule, security }: NewDatabase): Promise<void> {
