@@ -8,6 +8,7 @@
 import { join } from 'node:path';
 import { DivanError, isDivanError } from '../engine/errors.js';
 import { Shard } from '../engine/shard/shard.js';
+import { makeDirectory } from './durable-names.js';
 import type { ServerWorld } from './world.js';
 
 export const NODE_FILE = 'node.divan';
@@ -36,8 +37,9 @@ export class NodeRecords {
     this.#texts = texts;
   }
 
-  /** Opens those of a data directory, which must exist. Throws `LOCKED` if another server has it open, and what opening a shard throws. */
+  /** Opens those of a data directory, which is made if it is not there; its parent must be. Throws `LOCKED` if another server has it open, and what opening a shard throws. */
   static async open(world: ServerWorld, dataDir: string): Promise<NodeRecords> {
+    await makeDirectory(world.storage, dataDir);
     const shard = await openShard(world, dataDir);
     return new NodeRecords(world, dataDir, shard, await textsOf(shard));
   }

@@ -65,7 +65,6 @@ export class DivanServer {
   static async build(options: ServerOptions): Promise<DivanServer> {
     const { world, config, log, version, admin } = options;
     const dataDir = config.get('couchdb/database_dir');
-    if (await world.storage.makeDirectory(dataDir)) await world.storage.syncDirectory(dataDir);
     const records = await NodeRecords.open(world, dataDir);
     const tasks = new ActiveTasks(world.host);
     const { rewriteWorkers: workers } = options;

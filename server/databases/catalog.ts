@@ -9,11 +9,11 @@
  * says so, and a database whose deletion is in doubt takes no more writes.
  */
 import { basename, dirname, join } from 'node:path';
-import { DivanError, isDivanError } from '../../engine/errors.js';
-import type { Storage } from '../../engine/file/storage.js';
+import { DivanError } from '../../engine/errors.js';
 import { compactCheckpointPath } from '../../engine/rewrite/compact.js';
 import { removeLeftovers } from '../../engine/rewrite/job.js';
 import type { HashRule } from '../../engine/shard/hash.js';
+import { makeDirectory, removeFile } from '../durable-names.js';
 import type { NodeRecords } from '../node-records.js';
 import type { ServerWorld } from '../world.js';
 import { Database } from './database.js';
@@ -142,14 +142,18 @@ export class Catalog {
       try {
         await this.#store({ ...database.map, state: 'deleting' });
       } catch (error) {
-        await this.#store(database.map).catch(() => this.#databases.delete(name));
+        await this.#store(database.map).catch(() => this.#withdraw(database));
         throw error;
       }
-      this.#databases.delete(name);
-      this.#announce(database, 'deleted');
-      await database.end();
+      await this.#withdraw(database);
       await this.#erase(database.map);
     });
+  }
+
+  async #withdraw(database: Database): Promise<void> {
+    this.#databases.delete(database.name);
+    this.#announce(database, 'deleted');
+    await database.end();
   }
 
   async #alone<T>(name: string, work: () => Promise<T>): Promise<T> {
@@ -241,18 +245,4 @@ export class Catalog {
 
 function exists(): DivanError {
   return new DivanError('EXISTS', 'The database could not be created, the file already exists.');
-}
-
-/** Makes a directory, durable when it resolves. */
-async function makeDirectory(storage: Storage, path: string): Promise<void> {
-  if (await storage.makeDirectory(path)) await storage.syncDirectory(dirname(path));
-}
-
-async function removeFile(storage: Storage, path: string): Promise<void> {
-  try {
-    await storage.remove(path);
-    await storage.syncDirectory(dirname(path));
-  } catch (error) {
-    if (!isDivanError(error, 'NOT_FOUND')) throw error;
-  }
 }
