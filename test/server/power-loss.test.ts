@@ -73,9 +73,8 @@ const BUGS: readonly PlantedBug[] = [
   {
     name: 'a database is live before its files are there',
     file: CATALOG,
-    find: "await this.#makeFiles(map, options);\n                const live = { ...map, state: 'live' };\n                await this.#store(live);",
-    replace:
-      "const live = { ...map, state: 'live' };\n                await this.#store(live);\n                await this.#makeFiles(map, options);",
+    find: 'await this.#makeFiles(map, options);',
+    replace: "await this.#store({ ...map, state: 'live' });\n await this.#makeFiles(map, options);",
   },
   {
     name: 'files are made before their map',
@@ -86,9 +85,8 @@ const BUGS: readonly PlantedBug[] = [
   {
     name: 'a map is removed before its files',
     file: CATALOG,
-    find: 'for (const { file } of map.shards) {\n            const path = this.#path(file);\n            this.#pool.drop(path);',
-    replace:
-      'await this.#records.remove(shardMapKey(map.name));\n        for (const { file } of map.shards) {\n            const path = this.#path(file);\n            this.#pool.drop(path);',
+    find: 'async #erase(map) {',
+    replace: 'async #erase(map) {\n await this.#records.remove(shardMapKey(map.name));',
   },
   {
     name: 'files are removed before the map says so',

@@ -10,7 +10,7 @@ import { runApart } from './apart.js';
 
 const DIST = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 
-/** In one compiled file of the engine, or of the server if its path begins with `server/`, one text, which must be there once, in place of another. */
+/** In one compiled file of the engine, or of the server (`server/…`), one text, which must be there once, in place of another. */
 export interface Edit {
   readonly file: string;
   readonly find: string | RegExp;
