@@ -37,7 +37,10 @@ export class NodeRecords {
     this.#texts = texts;
   }
 
-  /** Opens those of a data directory, which is made if it is not there; its parent must be. Throws `LOCKED` if another server has it open, and what opening a shard throws. */
+  /**
+   * Opens those of a data directory, which is made if it is not there; its parent must be. Throws `LOCKED` if another server has it open,
+   * and what opening a shard throws.
+   */
   static async open(world: ServerWorld, dataDir: string): Promise<NodeRecords> {
     await makeDirectory(world.storage, dataDir);
     const shard = await openShard(world, dataDir);
