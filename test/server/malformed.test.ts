@@ -7,6 +7,7 @@ import { readdirSync, readlinkSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import { gzipSync } from 'node:zlib';
 import t, { type Test } from 'tap';
 import { CountingHost } from '../support/counting-host.js';
 import {
@@ -258,4 +259,17 @@ t.test('20,000 malformed requests', async (t) => {
   t.ok(after.heapBytes - before.heapBytes < HEAP_GROWTH_MAX, 'no memory is left');
   t.strictSame(server.errors.slice(0, 5), [], 'nothing is logged that an operator should see');
   t.equal(server.server.services.bodyBudget.bytes, 0, 'no body is accounted for');
+});
+
+t.test('attachments that are no gzip, as they say', async (t) => {
+  const server = await TestServer.open(t);
+  await server.put('/db');
+  const bodies = [Buffer.alloc(40), Buffer.from('x'), gzipSync('x').subarray(0, -5)];
+  const headers = { 'Content-Type': 'text/plain', 'Content-Encoding': 'gzip' };
+  for (const body of bodies) {
+    const { status } = await server.put('/db/a/file', body, { headers });
+    t.equal(status, 400);
+  }
+  t.equal((await server.put('/db/a/file', gzipSync('x'), { headers })).status, 201);
+  t.equal((await server.delete('/db')).status, 200, 'nobody holds the shard');
 });
