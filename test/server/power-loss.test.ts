@@ -14,7 +14,7 @@ import type {
 } from '../support/server-power-loss.js';
 import { CRASH_CLASSES } from '../support/simulated-disk.js';
 
-const STATES_MIN = 3000;
+const STATES_MIN = 2000;
 
 function simulate(
   edits: readonly Edit[],
