@@ -89,7 +89,6 @@ export class DivanServer {
   static async build(options: ServerOptions): Promise<DivanServer> {
     const { world, config, log } = options;
     const dataDir = config.get('couchdb/database_dir');
-    if (await world.storage.makeDirectory(dataDir)) await world.storage.syncDirectory(dataDir);
     const records = await NodeRecords.open(world, dataDir);
     const { hashThreads: threads = 1, rewriteWorkers: workers } = options;
     const hasher = new PasswordHasher({ host: world.host, config, threads });

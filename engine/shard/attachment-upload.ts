@@ -127,7 +127,7 @@ class DecodedLength {
   }
 
   async finish(): Promise<number> {
-    await this.#done((done) => this.#gunzip.once('close', done).end());
+    await this.#done(() => this.#gunzip.end());
     // Zeros behind the end are passed over by zlib, which then has taken less than there was.
     if (this.#gunzip.bytesWritten !== this.#received) throw bad('it is not one whole gzip');
     return this.#decoded;
@@ -137,8 +137,18 @@ class DecodedLength {
     this.#gunzip.destroy();
   }
 
+  /** Waits until what is started says that it is done or the gunzip closes: after a failure it says nothing of a write. */
   async #done(start: (done: () => void) => void): Promise<void> {
-    if (this.#failure === undefined) await new Promise<void>((resolve) => start(resolve));
+    const gunzip = this.#gunzip;
+    if (this.#failure === undefined) {
+      await new Promise<void>((resolve) => {
+        gunzip.once('close', resolve);
+        start(() => {
+          gunzip.off('close', resolve);
+          resolve();
+        });
+      });
+    }
     if (this.#failure !== undefined) throw this.#failure;
   }
 }

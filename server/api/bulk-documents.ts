@@ -5,7 +5,7 @@ import { DocumentScanner, isLocalId, type ScannedDocument } from '../../engine/s
 import type { LocalEdit } from '../../engine/shard/local-writer.js';
 import { formatRev } from '../../engine/shard/revision.js';
 import type { Database, DocumentWrite } from '../databases/database.js';
-import { documentWrite, localWrite } from '../databases/document-write.js';
+import { checkSize, documentWrite, localWrite } from '../databases/document-write.js';
 import { errorReply } from '../http/error-table.js';
 import { formatETag } from '../http/etags.js';
 import type { Exchange } from '../http/exchange.js';
@@ -148,10 +148,7 @@ class BulkDocuments {
   }
 
   #scannedItem(scanned: ScannedDocument, newEdits: boolean, copies: ByteCopies): BulkItem {
-    const bodyBytesMax = this.#services.config.get('couchdb/max_document_size');
-    if (scanned.body.length > bodyBytesMax) {
-      throw new DivanError('TOO_LARGE', `a document has at most ${bodyBytesMax} bytes`);
-    }
+    checkSize(scanned, this.#services.config.get('couchdb/max_document_size'));
     const id = scanned.id ?? Buffer.from(this.#services.uuids.next());
     if (isLocalId(id)) {
       const kept = copies.copy(id);

@@ -10,7 +10,7 @@ import type { Snapshot } from '../../engine/shard/snapshot.js';
 import { USERS_DATABASE } from '../auth/user-documents.js';
 import type { Database, DocumentWrite, NewAttachment } from '../databases/database.js';
 import { ReadDocument, type ViewOptions } from '../databases/document-view.js';
-import { agreed, documentWrite, localWrite } from '../databases/document-write.js';
+import { agreed, checkSize, documentWrite, localWrite } from '../databases/document-write.js';
 import { namedQuality } from '../http/accept.js';
 import { formatETag, revisionOfIfMatch } from '../http/etags.js';
 import type { Exchange } from '../http/exchange.js';
@@ -182,6 +182,7 @@ class Documents {
     const bytes = await exchange.body(config.get('chttpd/max_http_request_size'));
     const scanning = scanDocument(world.host, this.#scanner, bytes);
     const scanned = scanning instanceof Promise ? await scanning : scanning;
+    checkSize(scanned, config.get('couchdb/max_document_size'));
     if (isLocalId(id)) {
       const revision = await database.putLocal(localWrite(scanned, id));
       this.#replyWritten(exchange, id, `0-${revision}`, scanned.deleted);

@@ -156,6 +156,8 @@ t.test('every way to a document of _users keeps to its rules', async (t) => {
     const anonymous = await server.call(method, path, { body, as: null, headers });
     t.equal(anonymous.status, 401, `${method} ${path} by nobody`);
   }
+  const copy = { as, headers: { Destination: '_design/x' } };
+  t.equal((await server.call('COPY', `/_users/${id('ann')}`, copy)).status, 403);
   t.match((await server.get('/_users')).body, { doc_count: 2 }, 'none of it did anything');
 });
 
