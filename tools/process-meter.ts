@@ -16,11 +16,12 @@ export function processMeter(): ProcessMeter {
       const { mean, max } = histogram;
       const p99 = histogram.percentile(99);
       histogram.reset();
-      // Without a sample the mean is none.
-      const isEmpty = Number.isNaN(mean);
-      return isEmpty
-        ? { mean: 0, p99: 0, max: 0 }
-        : { mean: mean / NANOSECONDS, p99: p99 / NANOSECONDS, max: max / NANOSECONDS };
+      return { mean: late(mean), p99: late(p99), max: late(max) };
     },
   };
+}
+
+/** What was measured is the time between two looks; without any it is none. */
+function late(nanoseconds: number): number {
+  return Number.isNaN(nanoseconds) ? 0 : Math.max(0, nanoseconds / NANOSECONDS - RESOLUTION_MS);
 }
