@@ -7,19 +7,24 @@
 import { timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Logger } from 'pino';
+import { ActiveTasks } from './active-tasks.js';
 import { allDocsRoutes } from './api/all-docs.js';
 import { attachmentRoutes } from './api/attachments.js';
 import { Authorization } from './api/authorization.js';
 import { bulkDocumentRoutes } from './api/bulk-documents.js';
 import { bulkGetRoutes } from './api/bulk-get.js';
+import { databaseSettingsRoutes } from './api/database-settings.js';
+import { databaseUpkeepRoutes } from './api/database-upkeep.js';
 import { databaseRoutes } from './api/databases.js';
 import { documentRoutes } from './api/documents.js';
+import { nodeInfoRoutes } from './api/node-info.js';
 import { revisionRoutes } from './api/revisions.js';
 import { serverInfoRoutes } from './api/server-info.js';
 import type { CallerFinder, Services } from './api/services.js';
 import { NOBODY } from './auth/caller.js';
 import type { Config } from './config/config.js';
 import { Catalog } from './databases/catalog.js';
+import { Compactions } from './databases/compaction.js';
 import { isSystemName } from './databases/database-name.js';
 import { ShardPool } from './databases/shard-pool.js';
 import type { Exchange, ExchangeContext } from './http/exchange.js';
@@ -37,6 +42,8 @@ export interface ServerOptions {
   readonly version: string;
   /** The first admin, `user:password`. */
   readonly admin: string | undefined;
+  /** Threads for a compaction; 0 for none, as a storage that only this thread can reach needs. */
+  readonly rewriteWorkers?: number | undefined;
 }
 
 /** An overlay takes at most so much memory; many shards may be open. */
@@ -59,15 +66,21 @@ export class DivanServer {
     const dataDir = config.get('couchdb/database_dir');
     if (await world.storage.makeDirectory(dataDir)) await world.storage.syncDirectory(dataDir);
     const records = await NodeRecords.open(world, dataDir);
+    const tasks = new ActiveTasks(world.host);
+    const { rewriteWorkers: workers } = options;
+    const compactions = new Compactions({ world, config, tasks, log, workers });
     const pool = new ShardPool(world, {
       openMax: config.get('couchdb/max_dbs_open'),
       idleMs: config.get('couchdb/idle_shard_timeout'),
       cacheBytes: config.get('couchdb/shard_cache_size'),
       overlayBytes: OVERLAY_BYTES,
+      onOpened: (slot, shard) => compactions.watch(slot, shard),
     });
     try {
       for (const problem of config.useRecords(records)) log.warn(problem);
       const catalog = await Catalog.open(world, records, pool, dataDir);
+      compactions.attach(catalog);
+      catalog.settle((name, err) => log.error({ err, name }, 'a database could not be settled'));
       const stopping = new AbortController();
       const services: Services = {
         world,
@@ -79,10 +92,13 @@ export class DivanServer {
         pool,
         catalog,
         uuids: new Uuids(world.host),
+        tasks,
+        compactions,
         stopping: stopping.signal,
       };
       return new DivanServer(services, newRouter(services, finderOf(admin ?? '')), stopping);
     } catch (error) {
+      await compactions.close();
       await pool.close();
       await records.close();
       throw error;
@@ -105,6 +121,7 @@ export class DivanServer {
     try {
       const { catalog } = this.services;
       await Promise.all(catalog.names().map((name) => catalog.find(name)?.flushLater()));
+      await this.services.compactions.close();
       await this.services.pool.close();
     } finally {
       await this.services.records.close();
@@ -115,8 +132,11 @@ export class DivanServer {
 function routesOf(services: Services): Route[] {
   return [
     ...serverInfoRoutes(services),
+    ...nodeInfoRoutes(services),
     ...databaseRoutes(services),
     ...attachmentRoutes(services),
+    ...databaseSettingsRoutes(services),
+    ...databaseUpkeepRoutes(services),
     ...documentRoutes(services),
     ...bulkDocumentRoutes(services),
     ...bulkGetRoutes(services),

@@ -11,6 +11,8 @@ export interface AutoCompactOptions extends JobOptions {
   readonly fileBytesMin: number;
   /** Called after each compaction. Must not throw. */
   readonly onCompacted?: ((compaction: LiveCompaction) => void) | undefined;
+  /** Compacts in the place of `compactLive`, once the shard may be compacted; undefined if it did not have to be any more. */
+  readonly compact?: ((signal: AbortSignal) => Promise<LiveCompaction | undefined>) | undefined;
   /** Called when one failed; the next is tried when the file has grown. Must not throw. */
   readonly onError: (error: unknown) => void;
 }
@@ -64,8 +66,11 @@ export class AutoCompaction {
   async #compactIfWorn(): Promise<void> {
     const live = await this.#shard.snapshot().liveBytes();
     if (live >= this.#shard.file.end * (1 - this.#options.deadShareMax)) return;
-    const options = { ...this.#options, signal: this.#abort.signal };
-    const compaction = await compactLive(this.#world, this.#shard, options);
-    this.#options.onCompacted?.(compaction);
+    const { signal } = this.#abort;
+    const compaction =
+      this.#options.compact === undefined
+        ? await compactLive(this.#world, this.#shard, { ...this.#options, signal })
+        : await this.#options.compact(signal);
+    if (compaction !== undefined) this.#options.onCompacted?.(compaction);
   }
 }

@@ -20,7 +20,7 @@ import {
 } from '../http/byte-range.js';
 import { formatETag, isRangeWanted } from '../http/etags.js';
 import type { Exchange } from '../http/exchange.js';
-import { decodeBody } from '../http/inflate.js';
+import { inflated } from '../http/inflate.js';
 import { interruptible } from '../http/interruptible.js';
 import { REST, type Route } from '../http/router.js';
 import { UPLOAD_MEMORY_BYTES } from './document-upload.js';
@@ -231,7 +231,7 @@ class AttachmentReply {
     const { encoding, decodedLength } = this.#attachment;
     if (range !== undefined) return this.#part(range);
     const stored = this.#snapshot.attachment(this.#attachment);
-    return this.#asStored ? stored : decodeBody(stored, encoding, decodedLength);
+    return this.#asStored ? stored : inflated(stored, encoding, decodedLength);
   }
 
   /** Reads only the pieces that the range is in. */

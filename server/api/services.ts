@@ -1,8 +1,10 @@
 /** What the routes work with. */
 import type { Logger } from 'pino';
+import type { ActiveTasks } from '../active-tasks.js';
 import type { Caller } from '../auth/caller.js';
 import type { Config } from '../config/config.js';
 import type { Catalog } from '../databases/catalog.js';
+import type { Compactions } from '../databases/compaction.js';
 import type { ShardPool } from '../databases/shard-pool.js';
 import type { NodeRecords } from '../node-records.js';
 import type { Uuids } from '../uuids.js';
@@ -20,6 +22,8 @@ export interface Services {
   readonly pool: ShardPool;
   readonly catalog: Catalog;
   readonly uuids: Uuids;
+  readonly tasks: ActiveTasks;
+  readonly compactions: Compactions;
   /** Aborted when the server is about to stop: what waits for something ends then. */
   readonly stopping: AbortSignal;
 }

@@ -213,6 +213,20 @@ const TABLE = {
     min: 0,
     max: 1024 * GIB,
   }),
+  'purge/max_document_id_number': integer({
+    default: 100,
+    about: 'How many documents a request to _purge may name.',
+    min: 1,
+    max: 100_000,
+    writable: true,
+  }),
+  'purge/max_revisions_number': integer({
+    default: 1000,
+    about: 'How many revisions a request to _purge may name.',
+    min: 1,
+    max: 1000,
+    writable: true,
+  }),
   'cluster/q': integer({
     default: 2,
     about: 'How many shards a new database gets.',

@@ -15,6 +15,7 @@ import type { NodeRecords } from '../node-records.js';
 import type { ServerWorld } from '../world.js';
 import { Database } from './database.js';
 import { checkDatabaseName } from './database-name.js';
+import { UNSETTLED_PREFIX } from './database-settings.js';
 import {
   newShardMap,
   readShardMap,
@@ -34,8 +35,12 @@ export interface NewDatabase {
   readonly security: Uint8Array;
 }
 
-/** Heard when databases come and go. */
-export type CatalogListener = (name: string, what: 'created' | 'deleted') => void;
+/** Heard when databases come and go; of one that is deleted, before what goes on in it is stopped and its files are removed. */
+export type CatalogListener = (
+  name: string,
+  what: 'created' | 'deleted',
+  database: Database,
+) => void;
 
 export class Catalog {
   readonly #world: ServerWorld;
@@ -81,6 +86,18 @@ export class Catalog {
 
   find(name: string): Database | undefined {
     return this.#databases.get(name);
+  }
+
+  /**
+   * Has every database that a crash left in the middle of a change of its settings get to its end, in the background: until then, too,
+   * only what is in force is seen. `onError` must not throw.
+   */
+  settle(onError: (name: string, error: unknown) => void): void {
+    for (const key of this.#records.keys(UNSETTLED_PREFIX)) {
+      const name = key.slice(UNSETTLED_PREFIX.length);
+      const database = this.#databases.get(name);
+      database?.run(database.settings.settle()).catch((error) => onError(name, error));
+    }
   }
 
   /** The names of all databases, in the order of their bytes. */
@@ -138,13 +155,17 @@ export class Catalog {
   }
 
   #add(map: ShardMap): Database {
-    const database = new Database(this.#world, this.#pool, this.#dataDir, map);
+    const database = new Database(
+      this.#world,
+      { pool: this.#pool, records: this.#records, dataDir: this.#dataDir },
+      map,
+    );
     this.#databases.set(map.name, database);
     return database;
   }
 
   #announce(database: Database, what: 'created' | 'deleted'): Database {
-    for (const listener of this.#listeners) listener(database.name, what);
+    for (const listener of this.#listeners) listener(database.name, what, database);
     return database;
   }
 
@@ -189,6 +210,7 @@ export class Catalog {
         directories: [dirname(path)],
       });
     }
+    await this.#records.remove(UNSETTLED_PREFIX + map.name);
     await this.#records.remove(shardMapKey(map.name));
   }
 

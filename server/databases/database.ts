@@ -12,11 +12,12 @@ import type { DocumentEdit, EditedAttachment } from '../../engine/shard/edit.js'
 import { hashOf, type ShardRange } from '../../engine/shard/hash.js';
 import { LOCAL_PREFIX } from '../../engine/shard/local-tree.js';
 import type { LocalEdit } from '../../engine/shard/local-writer.js';
-import type { MetadataEdit } from '../../engine/shard/metadata-writer.js';
 import type { Revision } from '../../engine/shard/revision.js';
 import type { Shard } from '../../engine/shard/shard.js';
 import type { Snapshot } from '../../engine/shard/snapshot.js';
+import type { NodeRecords } from '../node-records.js';
 import type { ServerWorld } from '../world.js';
+import { SettingsWriter } from './database-settings.js';
 import type { ShardMap } from './shard-map.js';
 import type { ShardPool, ShardSlot } from './shard-pool.js';
 import { WriteQueue, type WriteRefused } from './write-queue.js';
@@ -55,8 +56,7 @@ export class Database {
   readonly map: ShardMap;
   /** In the order of their ranges. */
   readonly shards: readonly DatabaseShard[];
-  /** The shards that are being compacted. */
-  readonly compacting = new Set<DatabaseShard>();
+  readonly settings: SettingsWriter;
   readonly #ended = new AbortController();
   /** What goes on in the background and must stop before the files go. */
   readonly #jobs = new Set<Promise<unknown>>();
@@ -64,22 +64,29 @@ export class Database {
   /** Parsed once for each text: it is asked at every request. */
   #security: { readonly text: string; readonly value: unknown } | undefined;
 
-  constructor(world: ServerWorld, pool: ShardPool, dataDir: string, map: ShardMap) {
+  constructor(
+    world: ServerWorld,
+    parts: { readonly pool: ShardPool; readonly records: NodeRecords; readonly dataDir: string },
+    map: ShardMap,
+  ) {
+    const { pool, records, dataDir } = parts;
     this.world = world;
     this.map = map;
     this.shards = map.shards.map(({ range, file }) => ({
       range,
       slot: pool.slot(join(dataDir, ...file.split('/'))),
     }));
+    const slots = this.shards.map(({ slot }) => slot);
+    this.settings = new SettingsWriter(records, map.name, slots);
   }
 
   get name(): string {
     return this.map.name;
   }
 
-  /** True while one of its shards is being compacted. */
+  /** True while one of its shards is being compacted, or is about to be. */
   get isCompacting(): boolean {
-    return this.compacting.size > 0;
+    return this.shards.some(({ slot }) => slot.compactions > 0);
   }
 
   /** Aborted when the database is deleted. */
@@ -194,28 +201,12 @@ export class Database {
     return this.shardOf(Buffer.concat([LOCAL_PREFIX_BYTES, id]));
   }
 
-  /** Changes security or limits on every shard. */
-  async setMetadata(edit: MetadataEdit): Promise<void> {
-    for (const { slot } of this.shards) await slot.write((shard) => shard.setMetadata(edit));
-  }
-
   /** The security object; an empty one if none was set. Shared: must not be changed. */
   async security(): Promise<unknown> {
-    const bytes = await this.#first((snapshot) => snapshot.metadata.security);
+    const bytes = (await this.settings.current()).security;
     const text = bytes.length === 0 ? '{}' : Buffer.from(bytes).toString();
     if (this.#security?.text !== text) this.#security = { text, value: JSON.parse(text) };
     return this.#security.value;
-  }
-
-  /** What the first shard says of the limits. */
-  limits(): Promise<{ readonly revsLimit: number; readonly purgeInfosLimit: number }> {
-    return this.#first(({ metadata }) => metadata);
-  }
-
-  #first<T>(pick: (snapshot: Snapshot) => T): Promise<T> {
-    const [shard] = this.shards;
-    if (shard === undefined) throw new DivanError('OUT_OF_RANGE', 'the shard map is empty');
-    return shard.slot.read(async (reader) => pick(reader.snapshot()));
   }
 
   /** Snapshots of all shards, in their order, readable until the promise of `work` settles. */

@@ -13,7 +13,7 @@ import {
 import { compareRevisions, formatRev, type Revision } from '../../engine/shard/revision.js';
 import type { Leaf } from '../../engine/shard/seq-tree.js';
 import type { Snapshot } from '../../engine/shard/snapshot.js';
-import { decodeBody } from '../http/inflate.js';
+import { inflated } from '../http/inflate.js';
 
 /** What is shown of a revision besides its id, rev and body; nothing by default. */
 export interface ViewOptions {
@@ -197,7 +197,7 @@ export class ReadDocument {
   #shown(attachment: Attachment, options: ViewOptions): AsyncIterable<Uint8Array> {
     const stored = this.content(attachment);
     const isPlain = attachment.encoding === undefined || options.encodingInfo === true;
-    return isPlain ? stored : decodeBody(stored, attachment.encoding, attachment.decodedLength);
+    return isPlain ? stored : inflated(stored, attachment.encoding, attachment.decodedLength);
   }
 
   #info(leaf: Leaf): object[] {

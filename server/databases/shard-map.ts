@@ -2,6 +2,7 @@
  * The shard map of a database on this node: which ranges it holds, in which files. Kept as a record of the node (`database/<name>`); this
  * node is its only writer, and its epoch never falls.
  */
+import { basename, dirname } from 'node:path';
 import { DivanError } from '../../engine/errors.js';
 import {
   checkTiling,
@@ -74,6 +75,16 @@ function shardFile(name: string, range: ShardRange, timestamp: number): string {
 /** The name of a shard as CouchDB's clients know it: `shards/<range>/<db>.<timestamp>`. */
 export function shardName(map: ShardMap, range: ShardRange): string {
   return `shards/${formatRange(range)}/${map.name}.${map.timestamp}`;
+}
+
+/** The name of the database, and of the shard as CouchDB's clients know it, of a shard file. */
+export function namesOfShardFile(path: string): {
+  readonly database: string;
+  readonly shard: string;
+} {
+  const file = basename(path, SUFFIX).replaceAll('%2f', '/');
+  const shard = `shards/${basename(dirname(path))}/${file}`;
+  return { database: file.slice(0, file.lastIndexOf('.')), shard };
 }
 
 /** A map as it is stored. */

@@ -129,6 +129,8 @@ export class ShardSlot {
   readonly path: string;
   /** When it was used last, by `host.now`. */
   usedAt = 0;
+  /** How many compactions are under way or wait for their turn. */
+  compactions = 0;
   readonly #pool: ShardPool;
   #shard: Shard | undefined;
   /** Stands in for a failed shard that could not be opened for writing. */
@@ -203,6 +205,13 @@ export class ShardSlot {
     } finally {
       this.#release();
     }
+  }
+
+  /** Holds a shard open until the returned function is called; undefined if it is not the one that is open, or is about to be closed. */
+  hold(shard: Shard): (() => void) | undefined {
+    if (this.#shard !== shard || this.#changing !== undefined || this.#dropped) return undefined;
+    this.#hold();
+    return () => this.#release();
   }
 
   /** Calls `listener`, which must not throw, when changes have become durable, and when the slot is dropped. Returns what ends that. */

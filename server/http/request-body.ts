@@ -5,7 +5,7 @@
 import type { IncomingMessage } from 'node:http';
 import { DivanError } from '../../engine/errors.js';
 import type { Host } from '../../engine/file/host.js';
-import { decodeBody } from './inflate.js';
+import { inflated } from './inflate.js';
 
 /** How many bytes of bodies may be in memory at a time. */
 export class BodyBudget {
@@ -52,7 +52,7 @@ export function bodyStream(
 ): AsyncGenerator<Uint8Array, void> {
   const raw = rawBodyStream(request, bytesMax);
   const encoding = request.headers['content-encoding'];
-  return encoding === undefined ? raw : bounded(decodeBody(raw, encoding, bytesMax), bytesMax, 0);
+  return encoding === undefined ? raw : bounded(inflated(raw, encoding, bytesMax), bytesMax, 0);
 }
 
 /** The body as it comes and as it is encoded. Throws, while being read, `TOO_LARGE`, `ABORTED`. */

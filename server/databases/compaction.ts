@@ -1,0 +1,227 @@
+/**
+ * Compacting shards while they are read and written: when it is asked for, and by itself when too much of a file is dead. One at a time on
+ * the node, so that the disk is left to the clients; the others wait for their turn.
+ *
+ * A shard that is being compacted is held open. The deletion of its database ends that and leaves nothing; the stop of the server ends
+ * it too, but what was done is kept, and the next compaction of that shard goes on with it.
+ */
+import type { Logger } from 'pino';
+import { DivanError, isDivanError } from '../../engine/errors.js';
+import { AutoCompaction } from '../../engine/rewrite/auto-compact.js';
+import { compactLive, type LiveCompaction } from '../../engine/rewrite/compact-live.js';
+import type { JobProgress } from '../../engine/rewrite/job-meter.js';
+import type { Shard } from '../../engine/shard/shard.js';
+import type { ActiveTasks, TaskProgress } from '../active-tasks.js';
+import type { Config } from '../config/config.js';
+import type { ServerWorld } from '../world.js';
+import type { Catalog } from './catalog.js';
+import type { Database } from './database.js';
+import { namesOfShardFile } from './shard-map.js';
+import type { ShardSlot } from './shard-pool.js';
+
+export interface CompactionOptions {
+  readonly world: ServerWorld;
+  readonly config: Config;
+  readonly tasks: ActiveTasks;
+  readonly log: Logger;
+  /** Threads that copy; 0 for the calling one, which a storage that only it can reach needs. Undefined for the usual number. */
+  readonly workers: number | undefined;
+}
+
+/** So many compactions wait for their turn at most. */
+const WAITING_MAX = 1000;
+
+/** CouchDB's names of the phases, where there are any. */
+const PHASES: Readonly<Record<JobProgress['phase'], string>> = {
+  documents: 'document_copy',
+  ids: 'docid_copy',
+  rest: 'local_document_copy',
+  verify: 'verify',
+};
+
+export class Compactions {
+  readonly #options: CompactionOptions;
+  readonly #automatic = new Map<ShardSlot, AutoCompaction>();
+  /** Databases that are compacted because it was asked for. */
+  readonly #requested = new Map<Database, Promise<void>>();
+  readonly #stopping = new AbortController();
+  /** Those who wait for the one that runs, in the order of their coming. */
+  readonly #waiting: (() => void)[] = [];
+  #running: Promise<unknown> | undefined;
+  #completed = 0;
+
+  constructor(options: CompactionOptions) {
+    this.#options = options;
+  }
+
+  /** How many were completed. */
+  get completed(): number {
+    return this.#completed;
+  }
+
+  /** Compacts a shard from now on, until it is closed, whenever too much of its file is dead. */
+  watch(slot: ShardSlot, shard: Shard): void {
+    const { world, config, log } = this.#options;
+    const deadPercent = config.get('compaction/dead_percent');
+    if (deadPercent === 0 || this.#stopping.signal.aborted) return;
+    const automatic = new AutoCompaction(world, shard, {
+      deadShareMax: deadPercent / 100,
+      fileBytesMin: config.get('compaction/min_file_size'),
+      compact: (signal) => this.#compactOpen(slot, shard, signal),
+      onError: (err) => log.error({ err, path: slot.path }, 'a compaction failed'),
+    });
+    this.#automatic.set(slot, automatic);
+    shard.onClosing(async () => {
+      if (this.#automatic.get(slot) === automatic) this.#automatic.delete(slot);
+      await automatic.stop();
+    });
+  }
+
+  /** Has what goes on by itself in a database stopped when that is deleted. */
+  attach(catalog: Catalog): void {
+    catalog.onChange((_name, what, database) => {
+      if (what !== 'deleted') return;
+      for (const { slot } of database.shards) {
+        const automatic = this.#automatic.get(slot);
+        if (automatic !== undefined) database.run(automatic.stop());
+      }
+    });
+  }
+
+  /**
+   * Compacts all shards of a database, one after another, in the background; one that is compacted already is not compacted twice. Throws
+   * `UNAVAILABLE` if too much waits.
+   */
+  request(database: Database): void {
+    if (this.#requested.has(database) || this.#stopping.signal.aborted) return;
+    if (this.#requested.size >= WAITING_MAX) throw tooMany();
+    for (const { slot } of database.shards) slot.compactions++;
+    const job = this.#compactAll(database).finally(() => this.#requested.delete(database));
+    this.#requested.set(database, job);
+    database.run(job);
+  }
+
+  /** Ends all, keeping what was done. REQUIRES: no shard is opened any more. */
+  async close(): Promise<void> {
+    this.#stopping.abort();
+    await Promise.all(this.#requested.values());
+    // Whoever waited has nothing to do any more, so that this comes to an end.
+    while (this.#running !== undefined) await this.#running.catch(() => undefined);
+    await Promise.all([...this.#automatic.values()].map((automatic) => automatic.stop()));
+  }
+
+  /** Never rejects. */
+  async #compactAll(database: Database): Promise<void> {
+    const signal = AbortSignal.any([database.ended, this.#stopping.signal]);
+    for (const { slot } of database.shards) {
+      try {
+        await this.#inTurn(signal, () =>
+          slot.write((shard) => this.#compact(slot, shard, database.ended)),
+        );
+      } catch (err) {
+        if (!signal.aborted) {
+          this.#options.log.error({ err, path: slot.path }, 'a compaction failed');
+        }
+      } finally {
+        slot.compactions--;
+      }
+    }
+  }
+
+  /** Undefined if the shard was compacted while it waited, or is about to be closed. */
+  async #compactOpen(
+    slot: ShardSlot,
+    shard: Shard,
+    signal: AbortSignal,
+  ): Promise<LiveCompaction | undefined> {
+    const { file } = shard;
+    slot.compactions++;
+    try {
+      // It may be looked at while it is being opened, when it can not be held yet.
+      await this.#options.world.host.yieldTurn();
+      return await this.#inTurn(AbortSignal.any([signal, this.#stopping.signal]), async () => {
+        const release = shard.file === file ? slot.hold(shard) : undefined;
+        if (release === undefined) return undefined;
+        try {
+          return await this.#compact(slot, shard, signal);
+        } finally {
+          release();
+        }
+      });
+    } catch (error) {
+      // The next time that the shard is open is as good.
+      if (this.#stopping.signal.aborted || isDivanError(error, 'UNAVAILABLE')) return undefined;
+      throw error;
+    } finally {
+      slot.compactions--;
+    }
+  }
+
+  /** What ends it by `signal` leaves nothing; the stop of the server leaves what a later run goes on with. */
+  async #compact(slot: ShardSlot, shard: Shard, signal: AbortSignal): Promise<LiveCompaction> {
+    const { world, tasks, workers, log } = this.#options;
+    const stopping = this.#stopping.signal;
+    const task = tasks.begin(
+      { type: 'database_compaction', ...namesOfShardFile(slot.path) },
+      PHASES.documents,
+    );
+    try {
+      const compaction = await compactLive(world, shard, {
+        workers,
+        signal: AbortSignal.any([signal, stopping]),
+        get keepPartial() {
+          return stopping.aborted && !signal.aborted;
+        },
+        onProgress: (progress) => task.update(progressOf(progress)),
+      });
+      this.#completed++;
+      log.info({ path: slot.path, ...compaction }, 'compacted');
+      return compaction;
+    } finally {
+      task.end();
+    }
+  }
+
+  /** Calls `work` when nothing else is compacted. Throws `UNAVAILABLE` if too many wait, `ABORTED` if `signal` is aborted before. */
+  async #inTurn<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    while (this.#running !== undefined && !signal.aborted) {
+      if (this.#waiting.length >= WAITING_MAX) throw tooMany();
+      await this.#turnOrAbort(signal);
+    }
+    if (signal.aborted) {
+      // The turn may have been given to it.
+      if (this.#running === undefined) this.#waiting.shift()?.();
+      throw new DivanError('ABORTED', 'cancelled');
+    }
+    const running = work();
+    this.#running = running;
+    try {
+      return await running;
+    } finally {
+      this.#running = undefined;
+      this.#waiting.shift()?.();
+    }
+  }
+
+  /** Resolves when it is its turn to look whether something runs, and when `signal` is aborted. */
+  #turnOrAbort(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const go = () => {
+        const at = this.#waiting.indexOf(go);
+        if (at !== -1) this.#waiting.splice(at, 1);
+        signal.removeEventListener('abort', go);
+        resolve();
+      };
+      this.#waiting.push(go);
+      signal.addEventListener('abort', go);
+    });
+  }
+}
+
+function progressOf({ phase, share, docsDone, docsTotal }: JobProgress): TaskProgress {
+  return { phase: PHASES[phase], share, changesDone: docsDone, changesTotal: docsTotal };
+}
+
+function tooMany(): DivanError {
+  return new DivanError('UNAVAILABLE', 'too many compactions wait for their turn; try again later');
+}

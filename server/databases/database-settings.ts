@@ -1,0 +1,80 @@
+/**
+ * What a database says of itself on each of its shards: its security object and limits.
+ *
+ * The first shard is the one that is read, and it is written last: what it says is in force, so nobody ever sees a part of a change or
+ * a mixture of two. A change that fails before that is not in force, whatever other shards hold of it. While a change is under way a
+ * record of the node says so; the next start that finds the record, and the next change, give all shards the whole of what is in force.
+ */
+import { DivanError } from '../../engine/errors.js';
+import type { Shard } from '../../engine/shard/shard.js';
+import type { Metadata } from '../../engine/shard/state.js';
+import type { NodeRecords } from '../node-records.js';
+import type { ShardSlot } from './shard-pool.js';
+
+export type DatabaseSettings = Pick<Metadata, 'security' | 'revsLimit' | 'purgeInfosLimit'>;
+
+export const UNSETTLED_PREFIX = 'unsettled/';
+
+export class SettingsWriter {
+  readonly #records: NodeRecords;
+  readonly #key: string;
+  /** Of all shards, the one that is read first. */
+  readonly #slots: readonly ShardSlot[];
+  /** Resolves when no change is under way: they are made one after another. */
+  #changed: Promise<unknown> = Promise.resolve();
+
+  constructor(records: NodeRecords, databaseName: string, slots: readonly ShardSlot[]) {
+    this.#records = records;
+    this.#key = UNSETTLED_PREFIX + databaseName;
+    this.#slots = slots;
+  }
+
+  /** What is in force. */
+  current(): Promise<DatabaseSettings> {
+    const [first] = this.#slots;
+    if (first === undefined) throw new DivanError('OUT_OF_RANGE', 'the shard map is empty');
+    return first.read(async (reader) => reader.snapshot().metadata);
+  }
+
+  /** Changes some of it: in force on all shards and durable when it resolves, not in force when it rejects with what a write throws. */
+  change(edit: Partial<DatabaseSettings>): Promise<void> {
+    return this.#inTurn(async () => {
+      await this.#records.set(this.#key, {});
+      const { security, revsLimit, purgeInfosLimit } = { ...(await this.current()), ...edit };
+      await this.#write({ security, revsLimit, purgeInfosLimit });
+    });
+  }
+
+  /** Gives all shards what is in force, if an earlier change did not come to its end. */
+  settle(): Promise<void> {
+    return this.#inTurn(async () => {
+      if (this.#records.get(this.#key) === undefined) return;
+      const { security, revsLimit, purgeInfosLimit } = await this.current();
+      await this.#write({ security, revsLimit, purgeInfosLimit });
+    });
+  }
+
+  async #write(settings: DatabaseSettings): Promise<void> {
+    for (const slot of [...this.#slots].reverse()) {
+      await slot.write(async (shard) => {
+        if (!holds(shard, settings)) await shard.setMetadata(settings);
+      });
+    }
+    await this.#records.remove(this.#key);
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#changed.then(work);
+    this.#changed = result.catch(() => undefined);
+    return result;
+  }
+}
+
+function holds(shard: Shard, settings: DatabaseSettings): boolean {
+  const { security, revsLimit, purgeInfosLimit } = shard.snapshot().metadata;
+  return (
+    revsLimit === settings.revsLimit &&
+    purgeInfosLimit === settings.purgeInfosLimit &&
+    Buffer.compare(security, settings.security) === 0
+  );
+}
