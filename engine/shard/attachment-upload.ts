@@ -107,6 +107,8 @@ class DecodedLength {
   #received = 0;
   #decoded = 0;
   #failure: unknown;
+  /** Called when the decoder has closed: it forgets what it was doing then. */
+  #onClose: () => void = () => undefined;
 
   constructor(bytesMax: number) {
     this.#gunzip.on('data', (chunk: Uint8Array) => {
@@ -116,6 +118,7 @@ class DecodedLength {
     this.#gunzip.on('error', (error) => {
       this.#failure ??= error instanceof DivanError ? error : bad('it is no gzip', error);
     });
+    this.#gunzip.on('close', () => this.#onClose());
   }
 
   async *through(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void> {
@@ -127,7 +130,7 @@ class DecodedLength {
   }
 
   async finish(): Promise<number> {
-    await this.#done((done) => this.#gunzip.once('close', done).end());
+    await this.#done(() => this.#gunzip.end());
     // Zeros behind the end are passed over by zlib, which then has taken less than there was.
     if (this.#gunzip.bytesWritten !== this.#received) throw bad('it is not one whole gzip');
     return this.#decoded;
@@ -138,7 +141,12 @@ class DecodedLength {
   }
 
   async #done(start: (done: () => void) => void): Promise<void> {
-    if (this.#failure === undefined) await new Promise<void>((resolve) => start(resolve));
+    if (this.#failure === undefined) {
+      await new Promise<void>((resolve) => {
+        this.#onClose = resolve;
+        start(resolve);
+      });
+    }
     if (this.#failure !== undefined) throw this.#failure;
   }
 }
