@@ -1,7 +1,10 @@
 /** The port: what may connect, for how long, and how the server stops: it finishes what it began and takes nothing new. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { DivanError } from '../engine/errors.js';
+import type { Config } from './config/config.js';
+import { hasBody } from './http/request-body.js';
 import type { ServerHost } from './world.js';
 
 export interface ListenerOptions {
@@ -16,6 +19,22 @@ export interface ListenerOptions {
   readonly bodyIdleMs: number;
   /** How long a connection is kept between requests. */
   readonly keepAliveMs: number;
+  /** How long a client may read nothing of a reply. */
+  readonly stalledMs: number;
+}
+
+/** As it is configured. */
+export function listenerOptions(config: Config): ListenerOptions {
+  return {
+    host: config.get('chttpd/bind_address'),
+    port: config.get('chttpd/port'),
+    connectionsMax: config.get('chttpd/max_connections'),
+    headerBytesMax: config.get('chttpd/max_header_size'),
+    headerMs: config.get('chttpd/header_timeout'),
+    bodyIdleMs: config.get('chttpd/body_timeout'),
+    keepAliveMs: config.get('chttpd/idle_timeout'),
+    stalledMs: config.get('chttpd/slow_reader_timeout'),
+  };
 }
 
 export type RequestHandler = (request: IncomingMessage, response: ServerResponse) => void;
@@ -25,17 +44,48 @@ const CHECK_MS = 1000;
 /** What is still running when the server stops has so long to finish. */
 const DRAIN_MS = 10_000;
 
+/** A client that was refused has so long to read why. */
+const REFUSED_MS = 1000;
+
+const NO_PROXY = { code: 'ERR_METHOD' };
+/** Node's own. */
+const TOO_SLOW = 'ERR_HTTP_REQUEST_TIMEOUT';
+/** A client that sends so many requests without waiting for replies is cut off. */
+const PIPELINED_MAX = 1000;
+
+interface Job {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+}
+
+/** What is known of a connection. Its requests are served one after another, so that each sees what those before it did. */
+interface Connection {
+  running: Job | undefined;
+  readonly waiting: Job[];
+  /** What is said to what came last and is no request. */
+  refusal: string | undefined;
+}
+
 export class Listener {
   readonly #server: Server;
   readonly #host: ServerHost;
-  readonly #sockets = new Set<Socket>();
+  readonly #handler: RequestHandler;
+  readonly #options: ListenerOptions;
+  readonly #connections = new Map<Duplex, Connection>();
   #running = 0;
   #stopping = false;
   #allDone: (() => void) | undefined;
 
-  private constructor(server: Server, host: ServerHost) {
+  private constructor(
+    server: Server,
+    host: ServerHost,
+    handler: RequestHandler,
+    options: ListenerOptions,
+  ) {
     this.#server = server;
+    this.#handler = handler;
     this.#host = host;
+    this.#options = options;
   }
 
   /** Listens. Throws `IO` with `EADDRINUSE`, `EACCES` and the like in `errno`. */
@@ -47,22 +97,31 @@ export class Listener {
     const server = createServer({
       maxHeaderSize: options.headerBytesMax,
       headersTimeout: options.headerMs,
-      // A whole body may take as long as its bytes keep coming: `timeout` watches that.
+      // A whole body may take as long as its bytes keep coming: `#idle` watches that.
       requestTimeout: 0,
       keepAliveTimeout: options.keepAliveMs,
-      connectionsCheckingInterval: CHECK_MS,
+      connectionsCheckingInterval: Math.min(CHECK_MS, options.headerMs),
       noDelay: true,
     });
-    const listener = new Listener(server, host);
+    const listener = new Listener(server, host, handler, options);
     server.maxConnections = options.connectionsMax;
+    server.timeout = options.stalledMs;
+    const onRequest = (request: IncomingMessage, response: ServerResponse) =>
+      listener.#request({ request, response });
     server.on('connection', (socket) => listener.#connected(socket));
-    server.on('request', (request, response) => listener.#request(request, response, handler));
-    server.on('checkContinue', (request, response) => {
-      // The handler refuses a body that is too long before the client sends it.
-      response.writeContinue();
-      listener.#request(request, response, handler);
+    server.on('request', onRequest);
+    // Whoever reads the body asks for it then: one that is refused need not be sent.
+    server.on('checkContinue', onRequest);
+    server.on('checkExpectation', (_, response) => {
+      response.writeHead(417, { 'Content-Type': 'application/json' });
+      response.end(errorText('expectation_failed', 'only 100-continue can be expected'));
     });
-    server.on('clientError', (error, socket) => refuse(error, socket));
+    server.on('clientError', (error: NodeJS.ErrnoException, socket) =>
+      listener.#refuse(error, socket),
+    );
+    // Unless somebody hears of it Node ends the connection at once, and with it replies that are on their way.
+    server.on('connect', (_, socket) => listener.#refuse(NO_PROXY, socket));
+    server.on('timeout', (socket) => listener.#idle(socket));
     await listen(server, options);
     return listener;
   }
@@ -76,7 +135,7 @@ export class Listener {
   }
 
   get connections(): number {
-    return this.#sockets.size;
+    return this.#connections.size;
   }
 
   /** Takes no more requests, waits for those that run, at most for some seconds, and closes all connections. */
@@ -85,28 +144,109 @@ export class Listener {
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     this.#server.closeIdleConnections();
     if (this.#running > 0) {
+      let cancelTimer: (() => void) | undefined;
       await new Promise<void>((resolve) => {
         this.#allDone = resolve;
-        this.#host.setTimer(resolve, DRAIN_MS);
+        cancelTimer = this.#host.setTimer(resolve, DRAIN_MS);
       });
+      cancelTimer?.();
     }
     this.#server.closeAllConnections();
     await closed;
   }
 
   #connected(socket: Socket): void {
-    this.#sockets.add(socket);
-    socket.once('close', () => this.#sockets.delete(socket));
+    this.#connections.set(socket, { running: undefined, waiting: [], refusal: undefined });
+    // Node forgets to listen for errors of a socket that it hands over.
+    socket.on('error', () => socket.destroy());
+    socket.once('close', () => this.#connections.delete(socket));
   }
 
-  #request(request: IncomingMessage, response: ServerResponse, handler: RequestHandler): void {
+  #request(job: Job): void {
+    const { socket } = job.request;
+    const connection = this.#connections.get(socket);
+    if (connection === undefined) return;
+    connection.waiting.push(job);
+    if (connection.waiting.length > PIPELINED_MAX) socket.destroy();
+    else if (connection.running === undefined) this.#next(socket, connection);
+  }
+
+  /** Serves what waits, or says the last word. */
+  #next(socket: Socket, connection: Connection): void {
+    const job = this.#stopping ? undefined : connection.waiting.shift();
+    const { refusal } = connection;
+    connection.running = job;
+    if (job === undefined) {
+      if (refusal !== undefined) this.#end(socket, refusal);
+      else if (this.#stopping) socket.end();
+    } else if (refusal !== undefined && !job.request.complete) {
+      this.#end(socket, refusal);
+    } else {
+      this.#serve(socket, connection, job);
+    }
+  }
+
+  #serve(socket: Socket, connection: Connection, { request, response }: Job): void {
     this.#running++;
-    if (this.#stopping) response.setHeader('Connection', 'close');
+    if (hasBody(request)) {
+      socket.setTimeout(this.#options.bodyIdleMs);
+      request.once('end', () => socket.setTimeout(this.#options.stalledMs));
+    }
     response.once('close', () => {
       if (--this.#running === 0) this.#allDone?.();
+      // It is not after a reply that was to be the last.
+      if (socket.writable) this.#next(socket, connection);
     });
-    handler(request, response);
+    this.#handler(request, response);
   }
+
+  /** What can not be read as a request gets an answer nevertheless, in its turn, and its connection is closed. */
+  #refuse({ code }: { readonly code?: string | undefined }, socket: Duplex): void {
+    const connection = this.#connections.get(socket);
+    if (connection === undefined || !socket.writable || code === 'ECONNRESET') {
+      socket.destroy();
+      return;
+    }
+    // Whatever follows what could not be read is no better.
+    if (connection.refusal !== undefined) return;
+    connection.refusal = refusalText(code);
+    if (connection.running === undefined) this.#end(socket, connection.refusal);
+    else if (!connection.running.request.complete) this.#cutOff(socket, connection.running, code);
+  }
+
+  /** Nothing was sent or received for a while. */
+  #idle(socket: Socket): void {
+    const job = this.#connections.get(socket)?.running;
+    if (job === undefined) {
+      // Node itself watches how long the headers of a request take.
+      if (socket.bytesRead > 0) socket.destroy();
+    } else if (socket.writableLength > 0) {
+      socket.destroy();
+    } else if (!job.request.complete && !isFull(job.request)) {
+      this.#cutOff(socket, job, TOO_SLOW);
+    } else {
+      // It is the server that takes its time.
+      socket.setTimeout(this.#options.stalledMs);
+    }
+  }
+
+  /** Ends a connection whose request will never be whole. */
+  #cutOff(socket: Duplex, { response }: Job, code: string | undefined): void {
+    if (response.headersSent) socket.destroy();
+    else this.#end(socket, refusalText(code));
+  }
+
+  /** Says a last word. */
+  #end(socket: Duplex, text: string): void {
+    const cancelTimer = this.#host.setTimer(() => socket.destroy(), REFUSED_MS);
+    socket.once('close', cancelTimer);
+    if (socket.writable) socket.end(text);
+  }
+}
+
+/** Whether a request waits for somebody to read it. */
+function isFull(request: IncomingMessage): boolean {
+  return request.readableLength >= request.readableHighWaterMark;
 }
 
 function listen(server: Server, { host, port }: ListenerOptions): Promise<void> {
@@ -129,22 +269,20 @@ const REFUSALS: ReadonlyMap<string | undefined, readonly [string, string, string
     'HPE_HEADER_OVERFLOW',
     ['431 Request Header Fields Too Large', 'too_large', 'headers too large'],
   ],
-  ['ERR_HTTP_REQUEST_TIMEOUT', ['408 Request Timeout', 'timeout', 'the request came too slowly']],
+  ['ERR_METHOD', ['405 Method Not Allowed', 'method_not_allowed', 'Divan is no proxy']],
+  [TOO_SLOW, ['408 Request Timeout', 'timeout', 'the request came too slowly']],
 ]);
 
-/** What can not be read as a request gets an answer nevertheless, and its connection is closed. */
-function refuse(error: NodeJS.ErrnoException, socket: import('node:stream').Duplex): void {
-  if (!socket.writable || error.code === 'ECONNRESET') {
-    socket.destroy();
-    return;
-  }
-  const [status, name, reason] = REFUSALS.get(error.code) ?? [
+function refusalText(code: string | undefined): string {
+  const [status, name, reason] = REFUSALS.get(code) ?? [
     '400 Bad Request',
     'bad_request',
     'this is no request of HTTP/1.1',
   ];
-  const body = `${JSON.stringify({ error: name, reason })}\n`;
-  socket.end(
-    `HTTP/1.1 ${status}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,
-  );
+  const body = errorText(name, reason);
+  return `HTTP/1.1 ${status}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`;
+}
+
+function errorText(error: string, reason: string): string {
+  return `${JSON.stringify({ error, reason })}\n`;
 }

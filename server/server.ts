@@ -13,6 +13,7 @@ import { attachmentRoutes } from './api/attachments.js';
 import { Authorization } from './api/authorization.js';
 import { bulkDocumentRoutes } from './api/bulk-documents.js';
 import { bulkGetRoutes } from './api/bulk-get.js';
+import { changesRoutes } from './api/changes.js';
 import { databaseSettingsRoutes } from './api/database-settings.js';
 import { databaseUpkeepRoutes } from './api/database-upkeep.js';
 import { databaseRoutes } from './api/databases.js';
@@ -95,6 +96,7 @@ export class DivanServer {
         tasks,
         compactions,
         stopping: stopping.signal,
+        bodyBudget: new BodyBudget(config.get('chttpd/max_request_bytes_in_flight')),
       };
       return new DivanServer(services, newRouter(services, finderOf(admin ?? '')), stopping);
     } catch (error) {
@@ -142,15 +144,16 @@ function routesOf(services: Services): Route[] {
     ...bulkGetRoutes(services),
     ...revisionRoutes(services),
     ...allDocsRoutes(services),
+    ...changesRoutes(services),
   ];
 }
 
 function newRouter(services: Services, callers: CallerFinder): Router {
-  const { config, world, log, version } = services;
+  const { config, world, log, version, bodyBudget } = services;
   const context: ExchangeContext = {
     host: world.host,
     serverName: `Divan/${version}`,
-    bodyBudget: new BodyBudget(config.get('chttpd/max_request_bytes_in_flight')),
+    bodyBudget,
     limits: {
       requestBytesMax: config.get('chttpd/max_http_request_size'),
       documentBytesMax: config.get('couchdb/max_document_size'),

@@ -35,6 +35,8 @@ const BAD: Record<RuleName, readonly Sample[]> = {
     ['engine/rewrite/a.ts', "const b = await import('../../server/b.js');"],
     ['engine/file/a.ts', "export * from '../index.js';"],
     ['server/a.ts', "import type { B } from '../tools/b.js';"],
+    ['server/http/a.ts', "import { B } from '../databases/b.js';"],
+    ['server/databases/a.ts', "import { B } from '../api/b.js';"],
     ['tools/a.ts', "import { b } from '../test/support/b.js';"],
     ['tools/a.ts', "import { b } from '../fixtures/b.js';"],
     ['engine/shard/a.ts', "import { b } from '../../package.json';"],
@@ -45,6 +47,7 @@ const BAD: Record<RuleName, readonly Sample[]> = {
     ['engine/file/a.ts', "import fs from 'fs';"],
     ['engine/file/a.ts', "createRequire(import.meta.url)('fs-ext');"],
     ['engine/rewrite/a.ts', "await import('node:fs');"],
+    ['server/api/a.ts', "import { readFile } from 'node:fs/promises';"],
   ],
   realWorld: [
     ['engine/shard/a.ts', "import { nodeStorage } from '../file/node-storage.js';"],
@@ -62,6 +65,8 @@ const BAD: Record<RuleName, readonly Sample[]> = {
     ['engine/shard/a.ts', "import { randomBytes as a } from 'node:crypto';"],
     ['engine/shard/a.ts', "import { setTimeout as a } from 'node:timers/promises';"],
     ['engine/shard/a.ts', "console.log('a');"],
+    ['server/api/a.ts', 'setTimeout(a, 1);'],
+    ['server/http/a.ts', 'const a = Date.now();'],
   ],
   honesty: [
     ['tools/a.ts', 'const a: any = 1;'],

@@ -7,7 +7,7 @@ import { nodeStorage } from '../engine/file/node-storage.js';
 import { Config, describeSettings } from '../server/config/config.js';
 import { SETTING_NAMES, SETTINGS } from '../server/config/settings.js';
 import { ADMIN_ENVIRONMENT, CONFIG_FILE } from '../server/config/sources.js';
-import { Listener } from '../server/listener.js';
+import { Listener, listenerOptions } from '../server/listener.js';
 import { DivanServer } from '../server/server.js';
 import type { ServerWorld } from '../server/world.js';
 import { runCommand } from './command.js';
@@ -61,15 +61,7 @@ async function serve(
     version: packageVersion(),
     admin: process.env[ADMIN_ENVIRONMENT],
   });
-  const listener = await Listener.open(WORLD.host, server.handler, {
-    host: config.get('chttpd/bind_address'),
-    port: config.get('chttpd/port'),
-    connectionsMax: config.get('chttpd/max_connections'),
-    headerBytesMax: config.get('chttpd/max_header_size'),
-    headerMs: config.get('chttpd/header_timeout'),
-    bodyIdleMs: config.get('chttpd/body_timeout'),
-    keepAliveMs: config.get('chttpd/idle_timeout'),
-  });
+  const listener = await Listener.open(WORLD.host, server.handler, listenerOptions(config));
   const { address, port } = listener.address;
   process.stdout.write(`Divan listens on http://${address}:${port}/\n`);
   await new Promise<void>((resolve) => {

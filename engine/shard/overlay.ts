@@ -11,6 +11,7 @@
 import assert from 'node:assert';
 import { compareBytes } from '../file/bytes.js';
 import { orderByPrefix } from '../file/radix-order.js';
+import { OverlayCursor, Place } from './overlay-cursor.js';
 
 const ARENA_BITS = 20;
 const ARENA_BYTES = 2 ** ARENA_BITS;
@@ -28,7 +29,8 @@ interface Arena {
   readonly words: Uint32Array;
 }
 
-interface Block {
+/** Some of the sorted handles. */
+export interface Block {
   readonly handles: Uint32Array;
   /** The first six bytes of each key as a number: most comparisons end here, without a visit to the arena. */
   readonly prefixes: Float64Array;
@@ -158,6 +160,33 @@ export class Overlay {
     if (length === 0) return undefined;
     const start = (handle & OFFSET_MASK) + HEADER_BYTES + this.#word(handle, 2);
     return this.#arena(handle).bytes.subarray(start, start + length - 1);
+  }
+
+  /** The last key, even if no reader sees it; undefined if there is none. Shared: must not be changed. */
+  get lastKey(): Uint8Array | undefined {
+    const block = this.#blocks[this.#blocks.length - 1];
+    return block === undefined || block.count === 0
+      ? undefined
+      : this.keyOf(block.handles[block.count - 1] ?? 0);
+  }
+
+  /** Of the keys after `key` that a reader with `version` sees: how many have values, less those up to `last` that are removed. */
+  countAfter(key: Uint8Array, version: number, last: Uint8Array): number {
+    let count = 0;
+    const at = this.#lowerBound(key);
+    for (let index = at.block; index < this.#blocks.length; index++) {
+      const block = this.#blocks[index];
+      assert(block !== undefined);
+      for (let n = index === at.block ? at.index : 0; n < block.count; n++) {
+        const newest = block.handles[n] ?? 0;
+        const handle = this.visible(newest, version);
+        const isKey = index === at.block && n === at.index && this.#compare(key, newest) === 0;
+        if (handle === 0 || isKey) continue;
+        if (this.#word(handle, 3) > 0) count++;
+        else if (this.#compare(last, handle) >= 0) count--;
+      }
+    }
+    return count;
   }
 
   /** The first place whose key is not before `key`; the end when there is none. */
@@ -334,98 +363,6 @@ export class Overlay {
 
   #countOf(block: number): number {
     return this.#blocks[block]?.count ?? 0;
-  }
-}
-
-/** A position among the sorted handles; good until the overlay's shape changes. */
-class Place {
-  readonly #blocks: readonly Block[];
-  #block: number;
-  #index: number;
-
-  constructor(blocks: readonly Block[], block: number, index: number) {
-    this.#blocks = blocks;
-    this.#block = block;
-    this.#index = index;
-    this.#normalise();
-  }
-
-  /** The handle here, 0 beyond either end. */
-  handle(): number {
-    const block = this.#blocks[this.#block];
-    if (block === undefined || this.#index < 0 || this.#index >= block.count) return 0;
-    return block.handles[this.#index] ?? 0;
-  }
-
-  move(by: 1 | -1): void {
-    this.#index += by;
-    this.#normalise();
-  }
-
-  #normalise(): void {
-    const block = this.#blocks[this.#block];
-    if (block === undefined) return;
-    if (this.#index < 0 && this.#block > 0) {
-      this.#block--;
-      this.#index = (this.#blocks[this.#block]?.count ?? 0) - 1;
-    } else if (this.#index >= block.count && this.#block < this.#blocks.length - 1) {
-      this.#block++;
-      this.#index = 0;
-    }
-  }
-}
-
-/** Reads an overlay in order. Stays right while the writer adds entries between two calls. */
-export class OverlayCursor {
-  readonly #overlay: Overlay;
-  readonly #version: number;
-  readonly #step: 1 | -1;
-  readonly #seekPlace: (key: Uint8Array | undefined, inclusive: boolean) => Place;
-  #place: Place;
-  #shape: number;
-  #raw = 0;
-  /** The visible entry the cursor stands on, 0 past the end. */
-  handle = 0;
-
-  constructor(
-    overlay: Overlay,
-    version: number,
-    reverse: boolean,
-    seekPlace: (key: Uint8Array | undefined, inclusive: boolean) => Place,
-  ) {
-    this.#overlay = overlay;
-    this.#version = version;
-    this.#step = reverse ? -1 : 1;
-    this.#seekPlace = seekPlace;
-    this.#place = seekPlace(undefined, true);
-    this.#shape = overlay.shape;
-  }
-
-  /** Moves to the first visible entry at (or, not inclusive, beyond) `key`; without a key to the first of all. */
-  seek(key: Uint8Array | undefined, inclusive: boolean): void {
-    this.#place = this.#seekPlace(key, inclusive);
-    this.#shape = this.#overlay.shape;
-    this.#settle();
-  }
-
-  /** Moves to the next visible entry. REQUIRES: the cursor stands on one. */
-  next(): void {
-    assert(this.#raw !== 0, 'a cursor moves on from an entry');
-    if (this.#shape !== this.#overlay.shape) {
-      this.seek(this.#overlay.keyOf(this.#raw), false);
-      return;
-    }
-    this.#place.move(this.#step);
-    this.#settle();
-  }
-
-  #settle(): void {
-    for (;;) {
-      this.#raw = this.#place.handle();
-      this.handle = this.#raw === 0 ? 0 : this.#overlay.visible(this.#raw, this.#version);
-      if (this.#raw === 0 || this.handle !== 0) return;
-      this.#place.move(this.#step);
-    }
   }
 }
 

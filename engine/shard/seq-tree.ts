@@ -11,7 +11,7 @@ import { DOCUMENT_DELETED, DOCUMENT_FLAGS_AT } from './id-tree.js';
 import { type Revision, readRevision, skipRevision, writeRevision } from './revision.js';
 
 const LEAF_DELETED = 1;
-const LEAF_ATTACHMENTS = 2;
+export const LEAF_ATTACHMENTS = 2;
 
 /** A leaf revision and where its content stands. */
 export interface Leaf {
@@ -31,8 +31,9 @@ export interface Row {
   readonly leaves: readonly Leaf[];
 }
 
-/** Where the length and the bytes of the id stand in a row. */
-export const ROW_ID_AT = DOCUMENT_FLAGS_AT + 1;
+/** Where the flags stand in a row, and behind them the length and the bytes of the id. */
+export const ROW_FLAGS_AT = DOCUMENT_FLAGS_AT;
+export const ROW_ID_AT = ROW_FLAGS_AT + 1;
 
 export const seqShape: TreeShape = {
   name: 'by-seq',

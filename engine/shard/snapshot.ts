@@ -50,6 +50,15 @@ export interface SnapshotParts {
   readonly readRun: (ref: Ref) => Promise<Uint8Array>;
 }
 
+/** The keys of by-seq in a range of changes. */
+export function changesKeys({ since, until, reverse }: ChangesRange): KeyRange {
+  return {
+    gt: since === undefined ? undefined : seqKey(since),
+    lte: until === undefined ? undefined : seqKey(until),
+    reverse,
+  };
+}
+
 const EMPTY_BODY = Buffer.from('{}');
 
 export class Snapshot {
@@ -90,14 +99,14 @@ export class Snapshot {
 
   /** The latest update of each document, in the order of updates or against it. */
   async *changes(range: ChangesRange = {}): AsyncGenerator<Change> {
-    const keys: KeyRange = {
-      gt: range.since === undefined ? undefined : seqKey(range.since),
-      lte: range.until === undefined ? undefined : seqKey(range.until),
-      reverse: range.reverse,
-    };
-    for await (const { key, value } of this.#views.bySeq.entries(keys)) {
+    for await (const { key, value } of this.#views.bySeq.entries(changesKeys(range))) {
       yield { seq: readSeq(key, 0), ...readRow(value) };
     }
+  }
+
+  /** How many documents were updated last after this seq. */
+  changesAfter(seq: number): Promise<number> {
+    return this.#views.bySeq.countChangesAfter(seq);
   }
 
   /** The row of an update seq, undefined if no document's latest update has it. */
@@ -161,6 +170,14 @@ export class Snapshot {
   /** The raw entries of a tree. */
   entries(tree: keyof PerTree<TreeView>, range: KeyRange = {}): AsyncGenerator<Entry> {
     return this.#views[tree].entries(range);
+  }
+
+  /** The raw entries of a tree, some at a time. Neither the lists nor the entries may be changed. */
+  entryBatches(
+    tree: keyof PerTree<TreeView>,
+    range: KeyRange = {},
+  ): AsyncGenerator<readonly Entry[]> {
+    return this.#views[tree].batches(range);
   }
 
   async #complete(id: Uint8Array, stored: StoredDocument): Promise<Document> {

@@ -1,19 +1,22 @@
 /**
  * One tree as a reader sees it: the flushed tree with the overlays laid over it, newest first, as of one version.
  */
-
 import { lookup, lookupCached, type NOT_CACHED } from '../btree/lookup.js';
-
-import { entries } from '../btree/range.js';
+import { type LeafSlice, leafSlices } from '../btree/range.js';
 import type { Entry, KeyRange, NodeSource, TreeRoot } from '../btree/tree.js';
 import { compareBytes } from '../file/bytes.js';
-import type { Overlay, OverlayCursor } from './overlay.js';
+import { countChangesAfter } from './change-count.js';
+import type { Overlay } from './overlay.js';
+import type { OverlayCursor } from './overlay-cursor.js';
 
 /** One overlay being read, newest first in a list of them. */
 interface OverlayReader {
   readonly overlay: Overlay;
   readonly cursor: OverlayCursor;
 }
+
+/** More entries than a leaf node usually has. */
+const BATCH_ENTRIES_MAX = 512;
 
 export class TreeView {
   readonly #source: NodeSource;
@@ -52,30 +55,99 @@ export class TreeView {
     return lookupCached(this.#source, this.#root, key);
   }
 
+  /** Of by-seq: how many entries come after a seq. */
+  countChangesAfter(seq: number): Promise<number> {
+    return countChangesAfter(this.#source, this.#root, this.#overlays, this.#version, seq);
+  }
+
   /** The entries of a range in key order, or against it with `reverse`. */
   async *entries(range: KeyRange): AsyncGenerator<Entry> {
+    for await (const batch of this.batches(range)) for (const entry of batch) yield entry;
+  }
+
+  /** As `entries`, some at a time, never none: with so many entries, a promise for each would take longer than the rest. */
+  async *batches(range: KeyRange): AsyncGenerator<readonly Entry[]> {
     const readers = this.#overlays.map((overlay) => openReader(overlay, range, this.#version));
-    const tree = entries(this.#source, this.#root, range);
+    const slices = leafSlices(this.#source, this.#root, range);
+    const flushed = new FlushedEntries(range.reverse === true);
     try {
-      let flushed = await tree.next();
       for (;;) {
-        const fromTree = flushed.done === true ? undefined : flushed.value;
-        const reader = firstOf(readers, range);
-        const order = compareHeads(fromTree, reader, range.reverse === true);
-        if (order === undefined) return;
-        if (order <= 0 && fromTree !== undefined) {
-          if (order < 0) yield fromTree;
-          flushed = await tree.next();
+        if (flushed.needsSlice) {
+          const next = await slices.next();
+          flushed.take(next.done === true ? undefined : next.value);
         }
-        if (order >= 0 && reader !== undefined) {
-          const entry = takeEntry(readers, reader);
-          if (entry !== undefined) yield entry;
-        }
+        const batch = mergeBatch(flushed, readers, range);
+        if (batch.length > 0) yield batch;
+        else if (flushed.ended) return;
       }
     } finally {
-      await tree.return(undefined);
+      await slices.return(undefined);
     }
   }
+}
+
+/** The entries of the flushed tree, leaf node by leaf node. */
+class FlushedEntries {
+  readonly #reverse: boolean;
+  #slice: LeafSlice | undefined;
+  #taken = 0;
+  /** True when the last leaf node was used up. */
+  ended = false;
+
+  constructor(reverse: boolean) {
+    this.#reverse = reverse;
+  }
+
+  /** True when a leaf node is used up and it is not known whether another one follows. */
+  get needsSlice(): boolean {
+    return this.#slice === undefined && !this.ended;
+  }
+
+  /** Goes on with a leaf node; undefined if there is none. */
+  take(slice: LeafSlice | undefined): void {
+    this.#slice = slice;
+    this.#taken = 0;
+    this.ended = slice === undefined;
+  }
+
+  /** The entry that comes next in the leaf node. */
+  get head(): Entry | undefined {
+    if (this.#slice === undefined) return undefined;
+    const { node, from, to } = this.#slice;
+    const index = this.#reverse ? to - 1 - this.#taken : from + this.#taken;
+    return { key: node.key(index), value: node.value(index) };
+  }
+
+  next(): void {
+    if (this.#slice === undefined) return;
+    if (++this.#taken === this.#slice.to - this.#slice.from) this.#slice = undefined;
+  }
+}
+
+/** Merges until a leaf node is used up, or the batch is large enough. Empty if nothing was left, or only removals. */
+function mergeBatch(
+  flushed: FlushedEntries,
+  readers: readonly OverlayReader[],
+  range: KeyRange,
+): readonly Entry[] {
+  const batch: Entry[] = [];
+  let reader = firstOf(readers, range);
+  let fromTree = flushed.head;
+  while (!flushed.needsSlice && batch.length < BATCH_ENTRIES_MAX) {
+    const order = compareHeads(fromTree, reader, range.reverse === true);
+    if (order === undefined) break;
+    if (order <= 0 && fromTree !== undefined) {
+      if (order < 0) batch.push(fromTree);
+      flushed.next();
+      fromTree = flushed.head;
+    }
+    if (order >= 0 && reader !== undefined) {
+      const entry = takeEntry(readers, reader);
+      if (entry !== undefined) batch.push(entry);
+      reader = firstOf(readers, range);
+    }
+  }
+  return batch;
 }
 
 function openReader(overlay: Overlay, range: KeyRange, version: number): OverlayReader {

@@ -6,6 +6,7 @@ import type { Config } from '../config/config.js';
 import type { Catalog } from '../databases/catalog.js';
 import type { Compactions } from '../databases/compaction.js';
 import type { ShardPool } from '../databases/shard-pool.js';
+import type { BodyBudget } from '../http/request-body.js';
 import type { NodeRecords } from '../node-records.js';
 import type { Uuids } from '../uuids.js';
 import type { ServerWorld } from '../world.js';
@@ -26,6 +27,8 @@ export interface Services {
   readonly compactions: Compactions;
   /** Aborted when the server is about to stop: what waits for something ends then. */
   readonly stopping: AbortSignal;
+  /** What all bodies of requests in memory take. */
+  readonly bodyBudget: BodyBudget;
 }
 
 /** Finds out who calls. */

@@ -63,13 +63,18 @@ export class PasswordHasher {
     return { ...record, derivedKey: Buffer.from(key).toString('hex') };
   }
 
+  /** False for a record with more iterations than are allowed: it would keep the thread busy for hours. */
+  takes(record: PasswordRecord): boolean {
+    const iterationsMax = this.#config.get('chttpd_auth/max_iterations');
+    return record.scheme === 'simple' || record.iterations <= iterationsMax;
+  }
+
   /**
-   * True if the record is of this password. Without a record the same work is done for nothing. A record with more iterations than are
-   * allowed is of no password: it would keep the thread busy for hours. Throws as `make`.
+   * True if the record is of this password. Without a record the same work is done for nothing. A record that is not
+   * taken is of no password. Throws as `make`.
    */
   async verify(password: string, record: PasswordRecord | undefined): Promise<boolean> {
-    const iterationsMax = this.#config.get('chttpd_auth/max_iterations');
-    if (record?.scheme === 'pbkdf2' && record.iterations <= iterationsMax) {
+    if (record?.scheme === 'pbkdf2' && this.takes(record)) {
       return isKeyOf(record, await this.#derive(derivationOf(record, password)));
     }
     const iterations = this.#config.get('chttpd_auth/iterations');

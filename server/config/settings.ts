@@ -129,6 +129,12 @@ const TABLE = {
     max: 10_000_000,
     writable: true,
   }),
+  'chttpd/changes_timeout': integer({
+    default: MINUTE_MS,
+    about: 'How long a _changes feed waits for a change, or between two heartbeats, at most.',
+    ...WAIT,
+    writable: true,
+  }),
   'chttpd/max_changes_feeds': integer({
     default: 2000,
     about: 'How many _changes feeds may be open that wait for changes.',

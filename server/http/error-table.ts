@@ -67,7 +67,8 @@ export function errorReply(error: DivanError): ErrorReply {
   return { status, error: name, reason };
 }
 
-/** True for an error whose cause an operator should look into. */
+/** True for an error whose cause an operator should look into; that clients go away or are too many is none. */
 export function isInternalError(error: DivanError): boolean {
-  return TABLE[error.code].status >= 500;
+  const { status } = TABLE[error.code];
+  return status >= 500 && status !== 503;
 }

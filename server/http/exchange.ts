@@ -10,6 +10,7 @@ import { ReplyStream } from './reply-stream.js';
 import {
   type BodyBudget,
   bodyStream,
+  declaredLength,
   hasBody,
   passOver,
   rawBodyStream,
@@ -113,6 +114,7 @@ export class Exchange {
 
   /** The whole body, at most `bytesMax` bytes. Throws `TOO_LARGE`, `UNAVAILABLE`, `BAD_REQUEST`, `UNSUPPORTED_TYPE`, `ABORTED`. */
   async body(bytesMax = this.limits.requestBytesMax): Promise<Uint8Array> {
+    this.#askForBody(bytesMax);
     const { bytes, release } = await wholeBody(this.request, bytesMax, this.#context.bodyBudget);
     this.#releases.push(release);
     return bytes;
@@ -120,12 +122,20 @@ export class Exchange {
 
   /** The body as it comes. */
   bodyStream(bytesMax: number): AsyncGenerator<Uint8Array, void> {
+    this.#askForBody(bytesMax);
     return bodyStream(this.request, bytesMax);
   }
 
   /** The body as it comes, still encoded as its `Content-Encoding` says. */
   encodedBodyStream(bytesMax: number): AsyncGenerator<Uint8Array, void> {
+    this.#askForBody(bytesMax);
     return rawBodyStream(this.request, bytesMax);
+  }
+
+  /** A client that waits to be asked sends its body now; one that announces too much is not asked. */
+  #askForBody(bytesMax: number): void {
+    const isWaiting = this.header('expect')?.toLowerCase() === '100-continue';
+    if (isWaiting && (declaredLength(this.request) ?? 0) <= bytesMax) this.response.writeContinue();
   }
 
   /** Accounts for memory that reading the body as it comes takes, until the request is done. Throws `UNAVAILABLE`. */

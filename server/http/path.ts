@@ -29,6 +29,8 @@ export function parseTarget(target: string, charactersMax: number): RequestTarge
       actual: target.length,
     });
   }
+  // Clients keep it to themselves; who is sent one can not know what it was to be a part of.
+  if (target.includes('#')) throw new DivanError('BAD_REQUEST', 'the request target has a #');
   const relative = target.startsWith('/') ? target : withoutOrigin(target);
   const mark = relative.indexOf('?');
   const path = mark === -1 ? relative : relative.slice(0, mark);

@@ -9,11 +9,14 @@ import type { Host } from '../../engine/file/host.js';
 /** Parts are put together into chunks of this size. */
 const CHUNK_BYTES = 32 * 1024;
 
+const NO_CHUNK = Buffer.alloc(0);
+
 export class ReplyStream {
   readonly #response: ServerResponse;
   readonly #host: Host;
   readonly #stalledMs: number;
-  #chunk = Buffer.allocUnsafe(CHUNK_BYTES);
+  /** Made when something is put into it: a reply that waits holds none. */
+  #chunk: Buffer = NO_CHUNK;
   #used = 0;
 
   /** `stalledMs`: how long the client may read nothing. */
@@ -34,23 +37,23 @@ export class ReplyStream {
     if (part.length * 3 > CHUNK_BYTES - this.#used) {
       if (part.length * 3 > CHUNK_BYTES / 2) return this.bytes(Buffer.from(part));
       const waiting = this.flush();
-      this.#used += this.#chunk.write(part, this.#used);
+      this.#used += this.#room().write(part, this.#used);
       return waiting;
     }
-    this.#used += this.#chunk.write(part, this.#used);
+    this.#used += this.#room().write(part, this.#used);
     return undefined;
   }
 
   /** Adds bytes, which may be changed once the promise, if there is one, has resolved. */
   bytes(part: Uint8Array): Promise<void> | undefined {
     if (part.length <= CHUNK_BYTES - this.#used) {
-      this.#chunk.set(part, this.#used);
+      this.#room().set(part, this.#used);
       this.#used += part.length;
       return undefined;
     }
     const waiting = this.flush();
     if (part.length > CHUNK_BYTES / 2) return this.#send(part) ?? waiting;
-    this.#chunk.set(part, 0);
+    this.#room().set(part, 0);
     this.#used = part.length;
     return waiting;
   }
@@ -59,9 +62,14 @@ export class ReplyStream {
   flush(): Promise<void> | undefined {
     if (this.#used === 0) return undefined;
     const bytes = this.#chunk.subarray(0, this.#used);
-    this.#chunk = Buffer.allocUnsafe(CHUNK_BYTES);
+    this.#chunk = NO_CHUNK;
     this.#used = 0;
     return this.#send(bytes);
+  }
+
+  #room(): Buffer {
+    if (this.#chunk === NO_CHUNK) this.#chunk = Buffer.allocUnsafe(CHUNK_BYTES);
+    return this.#chunk;
   }
 
   /** Sends the rest and ends the reply. */

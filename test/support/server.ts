@@ -9,7 +9,7 @@ import { nodeStorage } from '../../engine/file/node-storage.js';
 import type { Storage } from '../../engine/file/storage.js';
 import { Config } from '../../server/config/config.js';
 import { environmentName, isSettingName, type SettingName } from '../../server/config/settings.js';
-import { Listener } from '../../server/listener.js';
+import { Listener, listenerOptions } from '../../server/listener.js';
 import { DivanServer } from '../../server/server.js';
 import type { ServerHost } from '../../server/world.js';
 import { VirtualHost } from './virtual-host.js';
@@ -94,13 +94,9 @@ export class TestServer {
       rewriteWorkers: storage === nodeStorage ? undefined : 0,
     });
     const listener = await Listener.open(realServerHost, server.handler, {
+      ...listenerOptions(config),
       host: '127.0.0.1',
       port: 0,
-      connectionsMax: config.get('chttpd/max_connections'),
-      headerBytesMax: config.get('chttpd/max_header_size'),
-      headerMs: config.get('chttpd/header_timeout'),
-      bodyIdleMs: config.get('chttpd/body_timeout'),
-      keepAliveMs: config.get('chttpd/idle_timeout'),
     });
     const running = new TestServer(server, listener, { dataDir, log: entries, admin });
     t.teardown(async () => {

@@ -1,0 +1,247 @@
+/**
+ * `_changes`: what was updated since, once or as it happens.
+ *
+ * A feed holds snapshots only while it writes what is in them. One that waits, for changes or for a client that reads slowly, holds
+ * nothing but its position.
+ */
+import { isDivanError } from '../../engine/errors.js';
+import { readSeq } from '../../engine/file/byte-reader.js';
+import { ChangeWatch } from '../databases/change-watch.js';
+import { type ChangeRun, Changes, type ChangesReading } from '../databases/changes.js';
+import type { Database } from '../databases/database.js';
+import type { Exchange } from '../http/exchange.js';
+import type { Route } from '../http/router.js';
+import type { ServerHost } from '../world.js';
+import { type ChangesQuery, changesQuery } from './changes-query.js';
+import { FEED_FORMATS } from './feed-format.js';
+import { FeedLimits } from './feed-limits.js';
+import { FeedWriter } from './feed-writer.js';
+import type { Services } from './services.js';
+
+/** After so many rows at once, others have their turn. */
+const TURN_ROWS = 1000;
+/** If a client takes longer to take what was sent, the feed lets go of what it reads, and reads it again from there. */
+const STALLED_MS = 3000;
+
+export function changesRoutes(services: Services): Route[] {
+  const limits = new FeedLimits();
+  const handle = (exchange: Exchange) => serve(services, limits, exchange);
+  const path = '/:db/_changes';
+  return [
+    { method: 'GET', path, access: 'database_member', handle },
+    { method: 'POST', path, access: 'database_member', handle },
+  ];
+}
+
+async function serve(services: Services, limits: FeedLimits, exchange: Exchange): Promise<void> {
+  const { catalog, config, world, stopping } = services;
+  const database = catalog.get(exchange.param('db'));
+  if (exchange.request.method === 'POST') exchange.assertJsonType();
+  const query = await changesQuery(exchange, {
+    waitMsMax: config.get('chttpd/changes_timeout'),
+    idsMax: config.get('chttpd/max_all_docs_keys'),
+  });
+  // A feed may go on for days: the body that asked for it is done with.
+  exchange.finish();
+  const feed = { host: world.host, database, exchange, query };
+  if (query.feed === 'normal' || exchange.isHead) {
+    await new Feed({ ...feed, watch: undefined }).run();
+    return;
+  }
+  const close = limits.open(exchange.caller.name, {
+    total: config.get('chttpd/max_changes_feeds'),
+    perUser: config.get('chttpd/max_changes_feeds_per_user'),
+  });
+  const watch = new ChangeWatch(world.host, database, [stopping, exchange.signal]);
+  try {
+    await new Feed({ ...feed, watch }).run();
+  } finally {
+    watch.close();
+    close();
+  }
+}
+
+interface FeedParts {
+  readonly host: ServerHost;
+  readonly database: Database;
+  readonly exchange: Exchange;
+  readonly query: ChangesQuery;
+  /** Undefined for a feed that ends with what is there. */
+  readonly watch: ChangeWatch | undefined;
+}
+
+/** Why a reading was left: there is more to read once the client has taken what was sent. */
+interface Stalled {
+  readonly waiting: Promise<unknown>;
+}
+
+/** One feed being written. */
+class Feed {
+  readonly #host: ServerHost;
+  readonly #exchange: Exchange;
+  readonly #query: ChangesQuery;
+  readonly #watch: ChangeWatch | undefined;
+  readonly #changes: Changes;
+  readonly #shards: readonly number[];
+  #writer: FeedWriter | undefined;
+  #isFinished = false;
+  #pending = 0;
+  /** Rows since others had their turn. */
+  #turnRows = 0;
+  /** When the last row, and when anything, was sent. */
+  #rowMs: number;
+  #sentMs: number;
+
+  constructor({ host, database, exchange, query, watch }: FeedParts) {
+    this.#host = host;
+    this.#exchange = exchange;
+    this.#query = query;
+    this.#watch = watch;
+    const { since, descending, filter } = query;
+    this.#changes = new Changes(database, { since, descending, filter, ends: watch === undefined });
+    this.#shards = [...database.shards.keys()];
+    this.#rowMs = host.now();
+    this.#sentMs = this.#rowMs;
+  }
+
+  async run(): Promise<void> {
+    let shards: readonly number[] | undefined = this.#shards;
+    while (shards !== undefined) {
+      await this.#read(shards);
+      shards = this.#isFinished ? undefined : await this.#nextChanged();
+    }
+    const writer = this.#writer;
+    if (writer === undefined || writer.out.closed) return;
+    await writer.end(this.#changes.position.token(), this.#pending);
+  }
+
+  /** Writes all that there is to read of some shards. */
+  async #read(shards: readonly number[]): Promise<void> {
+    try {
+      for (;;) {
+        const stalled = await this.#changes.read((reading) => this.#write(reading), shards);
+        if (stalled === undefined) return;
+        await stalled.waiting;
+        this.#sentMs = this.#host.now();
+      }
+    } catch (error) {
+      // The database was deleted while the feed waited, which ends it as any other.
+      const isGone = isDivanError(error, 'NOT_FOUND') && this.#watch?.ended === true;
+      if (!isGone || this.#writer === undefined) throw error;
+      this.#isFinished = true;
+    }
+  }
+
+  async #write(reading: ChangesReading): Promise<Stalled | undefined> {
+    this.#writer ??= await this.#begin();
+    for await (const run of reading.runs()) {
+      if (this.#writer.out.closed || this.#watch?.ended === true) this.#isFinished = true;
+      const stalled = this.#isFinished
+        ? undefined
+        : await this.#writeRun(this.#writer, reading, run);
+      if (stalled !== undefined) return stalled;
+      if (this.#isFinished) {
+        this.#pending = await reading.pending();
+        return undefined;
+      }
+      await this.#othersTurn(this.#writer, run);
+    }
+    return undefined;
+  }
+
+  /** The reply begins when something could be read, so that a failure before has its status. */
+  async #begin(): Promise<FeedWriter> {
+    const out = this.#exchange.stream(200, {
+      'Content-Type': FEED_FORMATS[this.#query.feed].contentType,
+    });
+    const writer = new FeedWriter(out, this.#query);
+    if (out.closed) this.#isFinished = true;
+    else if (this.#watch === undefined) await writer.begin();
+    else {
+      this.#exchange.response.flushHeaders();
+      await writer.begin();
+    }
+    return writer;
+  }
+
+  async #writeRun(
+    writer: FeedWriter,
+    reading: ChangesReading,
+    run: ChangeRun,
+  ): Promise<Stalled | undefined> {
+    const { view, limit } = this.#query;
+    const { position } = this.#changes;
+    for (const row of run.rows) {
+      const waiting =
+        view === undefined
+          ? writer.row(position, run, row)
+          : (await writer.rowWithDocument(position, run, row, view)).waiting;
+      if (writer.rows >= limit) {
+        reading.take(run, readSeq(row.key, 0));
+        this.#isFinished = true;
+        // What follows is sent to a client that is gone, and fails itself.
+        waiting?.catch(() => undefined);
+        return undefined;
+      }
+      if (waiting !== undefined && !(await this.#isSoon(waiting))) {
+        reading.take(run, readSeq(row.key, 0));
+        return { waiting };
+      }
+    }
+    reading.take(run);
+    return undefined;
+  }
+
+  /** Waits, but not for long; true if that sufficed. */
+  async #isSoon(waiting: Promise<unknown>): Promise<boolean> {
+    let cancelTimer: (() => void) | undefined;
+    const late = new Promise<false>((resolve) => {
+      cancelTimer = this.#host.setTimer(() => resolve(false), STALLED_MS);
+    });
+    try {
+      return await Promise.race([waiting.then(() => true), late]);
+    } finally {
+      cancelTimer?.();
+    }
+  }
+
+  async #othersTurn(writer: FeedWriter, run: ChangeRun): Promise<void> {
+    const now = this.#host.now();
+    if (run.rows.length > 0) {
+      this.#rowMs = now;
+      this.#sentMs = now;
+    }
+    // Filtered rows count as well: it is the reading that takes time.
+    this.#turnRows += Math.max(run.rows.length, run.read);
+    if (this.#turnRows >= TURN_ROWS) {
+      this.#turnRows = 0;
+      await this.#host.yieldTurn();
+    }
+    const { heartbeatMs } = this.#query;
+    if (heartbeatMs !== undefined && now - this.#sentMs >= heartbeatMs) await this.#beat(writer);
+  }
+
+  async #beat(writer: FeedWriter): Promise<void> {
+    await writer.heartbeat();
+    this.#sentMs = this.#host.now();
+  }
+
+  /** Waits for changes; the shards that have some, or undefined if the feed is to end. */
+  async #nextChanged(): Promise<readonly number[] | undefined> {
+    const { feed, heartbeatMs, timeoutMs } = this.#query;
+    const writer = this.#writer;
+    const watch = this.#watch;
+    if (watch === undefined || writer === undefined) return undefined;
+    if (feed === 'longpoll' && writer.rows > 0) return undefined;
+    await writer.out.flush();
+    for (;;) {
+      const now = this.#host.now();
+      const due = heartbeatMs === undefined ? this.#rowMs + timeoutMs : this.#sentMs + heartbeatMs;
+      const woken = await watch.next(Math.max(0, due - now));
+      if (woken === 'ended') return undefined;
+      if (woken === 'changed') return watch.takeChanged();
+      if (heartbeatMs === undefined) return undefined;
+      await this.#beat(writer);
+    }
+  }
+}

@@ -1,0 +1,103 @@
+/** The rows of a feed of changes as text. */
+import type { Entry } from '../../engine/btree/tree.js';
+import { readSeq } from '../../engine/file/byte-reader.js';
+import { ChangeText } from '../../engine/shard/change-text.js';
+import { withMembers } from '../../engine/shard/document-text.js';
+import { formatRev } from '../../engine/shard/revision.js';
+import { readRow } from '../../engine/shard/seq-tree.js';
+import type { Snapshot } from '../../engine/shard/snapshot.js';
+import type { ChangeRun } from '../databases/changes.js';
+import { ReadDocument, type ViewOptions } from '../databases/document-view.js';
+import type { Position } from '../databases/since-token.js';
+import type { ReplyStream } from '../http/reply-stream.js';
+import type { ChangesQuery } from './changes-query.js';
+import { FEED_FORMATS, type FeedFormat } from './feed-format.js';
+
+/** What whoever writes must wait for before it goes on. */
+export interface Written {
+  readonly waiting: Promise<unknown> | undefined;
+}
+
+export class FeedWriter {
+  readonly out: ReplyStream;
+  /** How many rows were written. */
+  rows = 0;
+  readonly #query: ChangesQuery;
+  readonly #format: FeedFormat;
+  readonly #text = new ChangeText();
+
+  constructor(out: ReplyStream, query: ChangesQuery) {
+    this.out = out;
+    this.#query = query;
+    this.#format = FEED_FORMATS[query.feed];
+  }
+
+  /** Sends the beginning, even if there is nothing more to send yet. */
+  async begin(): Promise<void> {
+    await this.out.text(this.#format.head);
+    await this.out.flush();
+  }
+
+  async heartbeat(): Promise<void> {
+    await this.out.text(this.#format.heartbeat);
+    await this.out.flush();
+  }
+
+  async end(lastSeq: string, pending: number): Promise<void> {
+    await this.out.text(this.#format.end(lastSeq, pending));
+    await this.out.end();
+  }
+
+  /** Writes a row without its document; a promise if the next one must wait. */
+  row(position: Position, run: ChangeRun, row: Entry): Promise<void> | undefined {
+    const token = position.tokenAt(run.index, readSeq(row.key, 0));
+    return this.out.text(`${this.#members(row, token)}}${this.#format.rowEnd(token)}`);
+  }
+
+  /** Writes a row with its document; what it returns resolves before the client has taken it. */
+  async rowWithDocument(
+    position: Position,
+    run: ChangeRun,
+    row: Entry,
+    view: ViewOptions,
+  ): Promise<Written> {
+    const document = await documentOf(run.snapshot, row, view);
+    const token = position.tokenAt(run.index, readSeq(row.key, 0));
+    const waits = [
+      this.out.text(`${this.#members(row, token)},"doc":`),
+      this.out.bytes(document),
+      this.out.text(`}${this.#format.rowEnd(token)}`),
+    ].filter((wait) => wait !== undefined);
+    return { waiting: waits.length === 0 ? undefined : Promise.all(waits) };
+  }
+
+  #members(row: Entry, token: string): string {
+    const text = this.#text;
+    text.read(row.value, this.#query.allLeaves);
+    const start = this.rows++ === 0 ? this.#format.first : this.#format.next;
+    const seq = this.rows % this.#query.seqInterval === 0 ? `"${token}"` : 'null';
+    const deleted = text.deleted ? ',"deleted":true' : '';
+    return `${start}{"seq":${seq},"id":${text.id},"changes":[${text.revs}]${deleted}`;
+  }
+}
+
+const NULL = Buffer.from('null');
+
+/** The winner of a row as JSON text. */
+async function documentOf(
+  snapshot: Snapshot,
+  { value }: Entry,
+  view: ViewOptions,
+): Promise<Uint8Array> {
+  const { id, leaves } = readRow(value);
+  const [winner] = leaves;
+  if (winner === undefined) return NULL;
+  if (winner.attachments.length > 0 || (view.conflicts === true && leaves.length > 1)) {
+    const document = await ReadDocument.find(snapshot, id);
+    return document === undefined ? NULL : document.text(document.winner, view);
+  }
+  const text = JSON.stringify(Buffer.from(id.buffer, id.byteOffset, id.length).toString());
+  const members = `"_id":${text},"_rev":${JSON.stringify(formatRev(winner.revision))}`;
+  const deleted = winner.deleted ? ',"_deleted":true' : '';
+  return withMembers(members + deleted, await snapshot.body(winner));
+}
