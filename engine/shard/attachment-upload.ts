@@ -107,6 +107,8 @@ class DecodedLength {
   #received = 0;
   #decoded = 0;
   #failure: unknown;
+  /** Called when the decoder has closed: it forgets what it was doing then. */
+  #onClose: () => void = () => undefined;
 
   constructor(bytesMax: number) {
     this.#gunzip.on('data', (chunk: Uint8Array) => {
@@ -116,6 +118,7 @@ class DecodedLength {
     this.#gunzip.on('error', (error) => {
       this.#failure ??= error instanceof DivanError ? error : bad('it is no gzip', error);
     });
+    this.#gunzip.on('close', () => this.#onClose());
   }
 
   async *through(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void> {
@@ -137,16 +140,11 @@ class DecodedLength {
     this.#gunzip.destroy();
   }
 
-  /** Waits until what is started says that it is done or the gunzip closes: after a failure it says nothing of a write. */
   async #done(start: (done: () => void) => void): Promise<void> {
-    const gunzip = this.#gunzip;
     if (this.#failure === undefined) {
       await new Promise<void>((resolve) => {
-        gunzip.once('close', resolve);
-        start(() => {
-          gunzip.off('close', resolve);
-          resolve();
-        });
+        this.#onClose = resolve;
+        start(resolve);
       });
     }
     if (this.#failure !== undefined) throw this.#failure;

@@ -44,10 +44,12 @@ class Upkeep {
     this.#services = services;
   }
 
-  /** What was acknowledged is durable already. */
-  ensure(exchange: Exchange): void {
-    const { map } = this.#database(exchange);
+  /** What was acknowledged is durable already, but for what `batch=ok` only accepted. */
+  async ensure(exchange: Exchange): Promise<void> {
+    const database = this.#database(exchange);
     exchange.assertJsonType();
+    await database.flushLater();
+    const { map } = database;
     exchange.reply(201, { ok: true, instance_start_time: String(map.timestamp) });
   }
 

@@ -5,6 +5,7 @@
  * FORMAT.md) still reads; the next write opens it anew, so it comes back by itself once the disk has recovered.
  */
 import assert from 'node:assert';
+import { setMaxListeners } from 'node:events';
 import { dirname } from 'node:path';
 import { DivanError, isDivanError } from '../../engine/errors.js';
 import { ReadOnlyShard } from '../../engine/shard/read-only-shard.js';
@@ -151,7 +152,7 @@ export class ShardSlot {
   #triedAt = Number.NEGATIVE_INFINITY;
   #lastError: unknown;
   /** Aborted when the shard must be closed. */
-  #ending = new AbortController();
+  #ending = newEnding();
   readonly #listeners = new Set<() => void>();
   #stopListening: (() => void) | undefined;
 
@@ -283,7 +284,7 @@ export class ShardSlot {
       throw this.#lastError;
     }
     this.#ending.abort(new DivanError('UNAVAILABLE', 'an earlier write failed; try again'));
-    this.#ending = new AbortController();
+    this.#ending = newEnding();
     await this.#unused();
     await this.#change(async () => {
       await this.#close();
@@ -361,4 +362,11 @@ export class ShardSlot {
   async #unused(): Promise<void> {
     while (this.#uses > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
   }
+}
+
+/** Any number of uploads listen to one signal. */
+function newEnding(): AbortController {
+  const ending = new AbortController();
+  setMaxListeners(0, ending.signal);
+  return ending;
 }
