@@ -39,7 +39,7 @@ import type { RewriteResult } from './pipeline.js';
 import type { RewritePlan } from './plan.js';
 import type { TargetState } from './target.js';
 import { rewriteTasks } from './task.js';
-import { compareCounts, newVerifyState, verify, verifyOpening } from './verify.js';
+import { compareCounts, newVerifyState, verify, verifyOpening, verifyShares } from './verify.js';
 
 export interface JobOptions extends CrewOptions {
   readonly signal?: AbortSignal | undefined;
@@ -116,7 +116,10 @@ export async function writeOrDiscard(
     const meter = new JobMeter(world.host, {
       counters: job.counters,
       bytesTotal: estimated.bytes,
-      verifies: options.verify !== false,
+      verify:
+        options.verify === false
+          ? undefined
+          : { shares: verifyShares(plan), threads: crew.verifiers },
       onProgress: options.onProgress,
     });
     const verifying = states.length === plan.targets.length ? job.checkpoint?.verifying : undefined;

@@ -53,6 +53,9 @@ export interface RewriteProgress {
   readonly bodyBytesDone: number;
   /** Bytes written to all targets of the task. */
   readonly bytesWritten: number;
+  /** Where the task is held back: bytes a second that it may write, and milliseconds that it has waited so far. */
+  readonly rate?: number;
+  readonly pausedMs?: number;
 }
 
 /** A finished target. */
