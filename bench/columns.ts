@@ -39,6 +39,11 @@ const SPEED: readonly Column[] = [
 const USAGE: readonly Column[] = [
   { title: 'p50 ms', value: ({ p50Ms }) => p50Ms, format: fixed(2) },
   { title: 'p99 ms', value: ({ p99Ms }) => p99Ms, format: fixed(2) },
+  {
+    title: 'CPU us/doc',
+    value: (run, result) => run.cpuSeconds && (1e6 * run.cpuSeconds) / (run.docs ?? result.docs),
+    format: fixed(1),
+  },
   { title: 'peak MiB', value: ({ peakMiB }) => peakMiB, format: fixed(0) },
   { title: 'grown MiB', value: ({ grownMiB }) => grownMiB, format: fixed(0) },
   {

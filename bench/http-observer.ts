@@ -12,7 +12,8 @@ const MIB = 1024 * 1024;
 const FORGET_PEAK = '5';
 
 let meter: UsageMeter | undefined;
-let before = 0;
+let memoryBefore = 0;
+let cpuBefore = process.cpuUsage();
 
 process.on('message', (message) => {
   if (message === 'begin') begin();
@@ -28,11 +29,17 @@ function begin(): void {
   } catch {
     // The peak is then that of all the time, which is no less.
   }
-  before = process.memoryUsage.rss() / MIB;
+  memoryBefore = process.memoryUsage.rss() / MIB;
+  cpuBefore = process.cpuUsage();
   meter = new UsageMeter();
 }
 
 function usage(): Usage {
+  const { user, system } = process.cpuUsage(cpuBefore);
   const found = meter?.read() ?? {};
-  return { ...found, grownMiB: Math.max(0, (found.peakMiB ?? 0) - before) };
+  return {
+    ...found,
+    cpuSeconds: (user + system) / 1e6,
+    grownMiB: Math.max(0, (found.peakMiB ?? 0) - memoryBefore),
+  };
 }

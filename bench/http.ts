@@ -17,9 +17,9 @@ const DOCUMENTS_MAX = 100_000;
 const BULK_MIN = 1000;
 /** Of `docs`: how many are posted in bulk in each run. */
 const BULK_SHARE = 0.2;
-/** Of the measured time: how long requests are sent before that. */
+/** How much is asked before what is measured, for that. */
 const WARM_UP = 1 / 3;
-const SEEDS = { documents: 1, rows: 2, written: 3 } as const;
+const SEEDS = { documents: 1, rows: 2, written: 3, warmUp: 4 } as const;
 /** Of a line of JSON of a synthetic document. */
 const ID = /"_id":"(\w+)",/;
 const ID_BYTES = 41;
@@ -35,7 +35,8 @@ interface Workload {
   /** Whether a bare server is asked, too, and what its row is called. */
   readonly bare?: string;
   readonly writes?: boolean;
-  /** `place` is an empty directory. */
+  /** What is asked before that and does not count. `place` is an empty directory. */
+  readonly warm?: (port: number, place: string) => unknown;
   readonly run: (port: number, place: string) => BenchRun;
 }
 
@@ -94,23 +95,22 @@ function singleWorkloads(input: BenchInput): Workload[] {
   const { seconds } = input;
   const [hot = ''] = syntheticLines(1, DOCUMENT_BYTES, SEEDS.documents);
   const [written = ''] = syntheticLines(1, DOCUMENT_BYTES + ID_BYTES, SEEDS.written);
-  const sending =
-    (connections: number, script: (seed: number) => string) =>
-    (port: number, directory: string) => {
-      const load = { port, connections, directory };
-      if (!input.smoke) runWrk({ ...load, seconds: seconds * WARM_UP, script: script(1) });
-      return runWrk({ ...load, seconds, script: script(2) });
-    };
+  const sending = (connections: number, script: (seed: number) => string) => ({
+    warm: (port: number, directory: string) =>
+      runWrk({ port, connections, directory, seconds: seconds * WARM_UP, script: script(1) }),
+    run: (port: number, directory: string) =>
+      runWrk({ port, connections, directory, seconds, script: script(2) }),
+  });
   const one = () => getOne(`/documents/${idOf(hot)}`);
   const random = (seed: number) => getRandom('/documents/', idsPath(input), seed);
   const put = (seed: number) => putNew(`/${WRITTEN}/`, written.replace(ID, ''), seed);
   const read = { docs: documentCount(input), size: DOCUMENT_BYTES };
   const write = { size: DOCUMENT_BYTES, writes: true } as const;
   return [
-    { ...read, label: 'GET of one, x 16', bare: 'bare GET, x 16', run: sending(16, one) },
-    { ...read, label: 'GET at random, x 16', run: sending(16, random) },
-    { ...write, label: 'PUT, x 16', bare: 'bare PUT, x 16', run: sending(16, put) },
-    { ...write, label: 'PUT, x 1', bare: 'bare PUT, x 1', run: sending(1, put) },
+    { ...read, label: 'GET of one, x 16', bare: 'bare GET, x 16', ...sending(16, one) },
+    { ...read, label: 'GET at random, x 16', ...sending(16, random) },
+    { ...write, label: 'PUT, x 16', bare: 'bare PUT, x 16', ...sending(16, put) },
+    { ...write, label: 'PUT, x 1', bare: 'bare PUT, x 1', ...sending(1, put) },
   ];
 }
 
@@ -121,6 +121,7 @@ function manyWorkloads({ docs, size }: BenchInput): Workload[] {
   return [
     {
       ...{ label: '_bulk_docs, x 4', bare: 'bare POST, x 4', docs: posted, size, writes: true },
+      warm: (port) => post(port, `/${WRITTEN}`, posted * WARM_UP, size, SEEDS.warmUp),
       run: (port) => post(port, `/${WRITTEN}`, posted, size, SEEDS.written),
     },
     { label: '_all_docs', docs, size, run: list('_all_docs') },
@@ -142,7 +143,7 @@ async function measureAll(
   const contenders = plan.map(
     ({ workload, kind }): Contender => ({
       sources: [],
-      run: (place) => measure(servers, kind, workload, place),
+      run: (place) => measure(servers, kind, workload, { place, smoke: input.smoke }),
     }),
   );
   const measured = await takeTurns(input, contenders);
@@ -168,14 +169,16 @@ function speed({ docs = 0, seconds }: BenchRun): number {
 function measure(
   servers: Servers,
   kind: ServerKind,
-  { run, writes = false }: Workload,
-  place: string,
+  { warm, run, writes = false }: Workload,
+  { place, smoke }: { readonly place: string; readonly smoke: boolean },
 ): Promise<BenchRun> {
   return servers.use(kind, async (server) => {
     const { port } = server;
-    if (kind === 'bare' || !writes) return server.observe(() => run(port, place));
-    await server.call('PUT', `/${WRITTEN}`);
+    const created = kind === 'divan' && writes;
+    if (created) await server.call('PUT', `/${WRITTEN}`);
+    if (!smoke) warm?.(port, place);
     const found = await server.observe(() => run(port, place));
+    if (!created) return found;
     const { doc_count: stored } = JSON.parse(await server.call('GET', `/${WRITTEN}`));
     if (stored < (found.docs ?? 0)) throw new Error(`${stored} documents were stored`);
     await server.call('DELETE', `/${WRITTEN}`);

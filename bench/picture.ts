@@ -48,16 +48,20 @@ export function picture(results: readonly BenchResult[]): string {
     bars.map(({ ratio, ...bar }) => ({ ...bar, value: ratio })),
     colors,
   );
-  const width = Math.max(first.width, second.width, CAPTION_WIDTH) + 2 * MARGIN;
+  // Requests are not compared with copying. Without any result both panels are empty.
+  const hasRatios = bars.length === 0 || bars.some(({ ratio }) => ratio !== undefined);
+  const panels = hasRatios ? [first, second] : [first];
+  const width = Math.max(...panels.map((panel) => panel.width), CAPTION_WIDTH) + 2 * MARGIN;
   const legend = legendOf(labels, colors, width - 2 * MARGIN);
-  const height = 2 * PANEL_HEIGHT + legend.height + 4 * MARGIN;
+  const height = panels.length * PANEL_HEIGHT + legend.height + (2 + panels.length) * MARGIN;
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}"`,
     ` viewBox="0 0 ${width} ${height}" font-family="sans-serif" font-size="12" fill="#222">\n`,
     '<rect width="100%" height="100%" fill="white"/>\n',
     place(MARGIN, MARGIN, legend.text),
-    place(MARGIN, MARGIN + legend.height, first.text),
-    place(MARGIN, 2 * MARGIN + legend.height + PANEL_HEIGHT, second.text),
+    ...panels.map(({ text }, index) =>
+      place(MARGIN, (1 + index) * MARGIN + legend.height + index * PANEL_HEIGHT, text),
+    ),
     `<text x="${MARGIN}" y="${height - MARGIN}" fill="#666">${CAPTION}</text>\n`,
     '</svg>\n',
   ].join('');

@@ -30,6 +30,8 @@ export interface Usage {
   readonly peakMiB?: number | undefined;
   /** By how much that is more than what it had before. */
   readonly grownMiB?: number | undefined;
+  /** Time of the processors, over all threads. */
+  readonly cpuSeconds?: number | undefined;
   readonly bytesRead?: number | undefined;
   readonly bytesWritten?: number | undefined;
   /** Delay of the event loop of the process that serves, in milliseconds. */

@@ -8,10 +8,11 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { copyFiles, warmUp } from '../../bench/copy.js';
+import { wrkProblem } from '../../bench/http-wrk.js';
 import { PEERS, peersProblem } from '../../bench/peers.js';
 import { picture } from '../../bench/picture.js';
 import { markdownReport } from '../../bench/report.js';
-import { type BenchResult, ratioToCopy, spread } from '../../bench/result.js';
+import { type BenchResult, type BenchRun, ratioToCopy, spread } from '../../bench/result.js';
 import { makeSource, WORLD } from '../../bench/sources.js';
 import { compared, takeTurnsWithCopies } from '../../bench/turns.js';
 import { compact } from '../../engine/rewrite/compact.js';
@@ -19,6 +20,17 @@ import { ReadOnlyShard } from '../../engine/shard/read-only-shard.js';
 import { run, temporaryDirectory } from '../support/cli.js';
 
 const BENCH = join(dirname(fileURLToPath(import.meta.url)), '..', '..', 'bench', 'main.js');
+
+/** Requests from wrk, where that is installed. */
+const WRK_LABELS = [
+  'bare GET, x 16',
+  'GET of one, x 16',
+  'GET at random, x 16',
+  'bare PUT, x 16',
+  'PUT, x 16',
+  'bare PUT, x 1',
+  'PUT, x 1',
+];
 
 /** All that the bench reports when it is asked for everything. */
 const LABELS = [
@@ -34,12 +46,23 @@ const LABELS = [
   'verify a split',
   'split stopped and resumed',
   'split uninterrupted',
+  ...(wrkProblem() === undefined ? WRK_LABELS : []),
+  'bare POST, x 4',
+  '_bulk_docs, x 4',
+  '_all_docs',
+  '_changes',
   'split with checkpoints',
   'split without checkpoints',
 ];
 
 function bench(...args: readonly string[]) {
   return run('env', ['-u', 'NODE_OPTIONS', process.execPath, BENCH, ...args]);
+}
+
+/** The runs of what the family http calls so. */
+function requests(results: readonly BenchResult[], label: RegExp): BenchRun[] {
+  const found = results.filter((result) => result.family === 'http' && label.test(result.label));
+  return found.flatMap(({ runs }) => runs);
 }
 
 t.test('every family', async (t) => {
@@ -58,18 +81,25 @@ t.test('every family', async (t) => {
     t.equal(runs.length, 1, label);
     t.ok(docs > 0 && runs.every(({ seconds }) => seconds > 0), `${label} took time`);
     if (family === 'commits') continue;
+    t.ok(
+      runs.every(({ peakMiB }) => peakMiB !== undefined && peakMiB > 10),
+      `${label} took memory`,
+    );
+    if (family === 'http') continue;
     t.ok(sourceBytes > 0);
     t.ok(
       runs.every((run) => (ratioToCopy(run) ?? 0) > 0 && (run.checkedCopySeconds ?? 0) > 0),
       `${label} next to copying`,
     );
-    t.ok(
-      runs.every(({ peakMiB }) => peakMiB !== undefined && peakMiB > 10),
-      `${label} took memory`,
-    );
   }
   const table = readFileSync(join(out, 'results.md'), 'utf8');
   t.equal(table.split('\n').filter((line) => line.startsWith('| ')).length, results.length + 2);
+  for (const { ratios } of requests(results, /^(GET of one|PUT|_bulk_docs)/)) {
+    t.ok((ratios?.['of a bare server'] ?? 0) > 0);
+  }
+  for (const { cpuSeconds = 0, grownMiB } of requests(results, /^(GET|PUT|_)/)) {
+    t.ok(cpuSeconds > 0 && grownMiB !== undefined);
+  }
   for (const title of ['of uninterrupted', 'of one without checkpoints', 'of split']) {
     t.ok(table.includes(`| ${title} |`), title);
   }
@@ -96,6 +126,7 @@ t.test('wrong usage is one line and exit code 2', async (t) => {
     ['--sizes', '100'],
     ['--sizes', '10x200', '--docs', '10'],
     ['--runs', 'x'],
+    ['--seconds', '0'],
     ['--parts', '2,,4'],
     ['--peers=mongo'],
     ['--worn', '--peers'],
