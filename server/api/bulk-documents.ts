@@ -13,7 +13,7 @@ import { type JsonElements, splitElements, splitMembers } from '../http/json-mem
 import { parseJson } from '../http/json-value.js';
 import type { Route } from '../http/router.js';
 import { isBatch, putLater } from './later-writes.js';
-import { scanDocument } from './scan-document.js';
+import { checkDocumentSize, scanDocument } from './scan-document.js';
 import type { Services } from './services.js';
 
 export function bulkDocumentRoutes(services: Services): Route[] {
@@ -148,10 +148,7 @@ class BulkDocuments {
   }
 
   #scannedItem(scanned: ScannedDocument, newEdits: boolean, copies: ByteCopies): BulkItem {
-    const bodyBytesMax = this.#services.config.get('couchdb/max_document_size');
-    if (scanned.body.length > bodyBytesMax) {
-      throw new DivanError('TOO_LARGE', `a document has at most ${bodyBytesMax} bytes`);
-    }
+    checkDocumentSize(this.#services, scanned);
     const id = scanned.id ?? Buffer.from(this.#services.uuids.next());
     if (isLocalId(id)) {
       const kept = copies.copy(id);

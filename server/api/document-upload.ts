@@ -17,7 +17,7 @@ import type { Exchange } from '../http/exchange.js';
 import { interruptible } from '../http/interruptible.js';
 import { PartAssignment } from '../http/multipart-document.js';
 import { boundaryOf, type MultipartPart, readMultipart } from '../http/multipart-reader.js';
-import { scanDocument } from './scan-document.js';
+import { checkDocumentSize, scanDocument } from './scan-document.js';
 import type { Services } from './services.js';
 
 const PART_HEADER_BYTES_MAX = 16 * 1024;
@@ -84,9 +84,8 @@ export class DocumentUpload {
       chunks.push(chunk);
     }
     const scanned = await scanDocument(world.host, new DocumentScanner(), Buffer.concat(chunks));
-    const bodyBytesMax = config.get('couchdb/max_document_size');
-    if (scanned.body.length <= bodyBytesMax) return scanned;
-    throw new DivanError('TOO_LARGE', `a document has at most ${bodyBytesMax} bytes`);
+    checkDocumentSize(this.#services, scanned);
+    return scanned;
   }
 
   /** Stores the attachments that follow. */

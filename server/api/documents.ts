@@ -20,7 +20,7 @@ import { DocumentUpload } from './document-upload.js';
 import { isBatch, putLater } from './later-writes.js';
 import { replyOpenRevisions } from './open-revisions.js';
 import { replyRelated, sendAll } from './revision-parts.js';
-import { scanDocument } from './scan-document.js';
+import { checkDocumentSize, scanDocument } from './scan-document.js';
 import type { Services } from './services.js';
 
 /** At most so many revisions are asked for at once. */
@@ -183,6 +183,7 @@ class Documents {
       this.#replyWritten(exchange, id, `0-${revision}`, scanned.deleted);
       return;
     }
+    checkDocumentSize(this.#services, scanned);
     const rev = revisionOf(exchange);
     const attachmentBytesMax = config.get('couchdb/max_attachment_size');
     const write = documentWrite(scanned, { id, rev, newEdits, attachmentBytesMax });
