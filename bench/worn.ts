@@ -11,9 +11,12 @@ import { BATCH, batches, syntheticEdits, updateAll } from './sources.js';
 const UPDATES_PER_DOC = 3;
 /** Every so many-th document gets a conflict. */
 const CONFLICT_EVERY = 20;
-/** Every so many-th document gets an attachment, of so many times the size of a document: live bytes that make up for dead bodies. */
-const ATTACHMENT_EVERY = 10;
-const ATTACHMENT_SIZES = 11;
+/**
+ * Every so many-th document gets an attachment, of so many times the size of a document: attachments are few and large, and are
+ * live bytes that make up for dead bodies.
+ */
+const ATTACHMENT_EVERY = 50;
+const ATTACHMENT_SIZES = 55;
 /** Bodies are drawn from so many. */
 const BODIES = 1000;
 const KEPT: ReadonlyMap<string, EditedAttachment> = new Map([

@@ -72,6 +72,10 @@ export class Listener {
   readonly #handler: RequestHandler;
   readonly #options: ListenerOptions;
   readonly #connections = new Map<Duplex, Connection>();
+  readonly #sockets = new Set<Socket>();
+  /** Of connections that are closed. */
+  #bytesIn = 0;
+  #bytesOut = 0;
   #running = 0;
   #stopping = false;
   #allDone: (() => void) | undefined;
@@ -138,6 +142,19 @@ export class Listener {
     return this.#connections.size;
   }
 
+  /** Bytes that came over all connections so far. */
+  get bytesIn(): number {
+    let bytes = this.#bytesIn;
+    for (const { bytesRead } of this.#sockets) bytes += bytesRead;
+    return bytes;
+  }
+
+  get bytesOut(): number {
+    let bytes = this.#bytesOut;
+    for (const { bytesWritten } of this.#sockets) bytes += bytesWritten;
+    return bytes;
+  }
+
   /** Takes no more requests, waits for those that run, at most for some seconds, and closes all connections. */
   async close(): Promise<void> {
     this.#stopping = true;
@@ -159,7 +176,13 @@ export class Listener {
     this.#connections.set(socket, { running: undefined, waiting: [], refusal: undefined });
     // Node forgets to listen for errors of a socket that it hands over.
     socket.on('error', () => socket.destroy());
-    socket.once('close', () => this.#connections.delete(socket));
+    this.#sockets.add(socket);
+    socket.once('close', () => {
+      this.#connections.delete(socket);
+      this.#sockets.delete(socket);
+      this.#bytesIn += socket.bytesRead;
+      this.#bytesOut += socket.bytesWritten;
+    });
   }
 
   #request(job: Job): void {

@@ -1,10 +1,14 @@
 /**
  * What a node knows of itself: JSON records by key, each replaced in one durable step. They are the local docs of the shard file
  * `node.divan`, whose lock is that of the data directory.
+ *
+ * When its file fails (I6 of FORMAT.md) the records can still be read; the next change opens it anew first, and whether the change that
+ * failed is there is seen then.
  */
 import { join } from 'node:path';
 import { DivanError, isDivanError } from '../engine/errors.js';
 import { Shard } from '../engine/shard/shard.js';
+import { makeDirectory } from './durable-names.js';
 import type { ServerWorld } from './world.js';
 
 export const NODE_FILE = 'node.divan';
@@ -13,28 +17,34 @@ export const NODE_FILE = 'node.divan';
 const SHARD_OPTIONS = { cacheBytes: 1024 * 1024, overlayBytes: 4 * 1024 * 1024 };
 
 export class NodeRecords {
-  readonly #shard: Shard;
+  readonly #world: ServerWorld;
+  readonly #dataDir: string;
+  #shard: Shard;
   /** The JSON text of each. */
-  readonly #texts: Map<string, string>;
+  #texts: Map<string, string>;
+  #reopening: Promise<void> | undefined;
+  #isClosed = false;
 
-  private constructor(shard: Shard, texts: Map<string, string>) {
+  private constructor(
+    world: ServerWorld,
+    dataDir: string,
+    shard: Shard,
+    texts: Map<string, string>,
+  ) {
+    this.#world = world;
+    this.#dataDir = dataDir;
     this.#shard = shard;
     this.#texts = texts;
   }
 
-  /** Opens those of a data directory, which must exist. Throws `LOCKED` if another server has it open, and what opening a shard throws. */
+  /**
+   * Opens those of a data directory, which is made if it is not there; its parent must be. Throws `LOCKED` if another server has it open,
+   * and what opening a shard throws.
+   */
   static async open(world: ServerWorld, dataDir: string): Promise<NodeRecords> {
+    await makeDirectory(world.storage, dataDir);
     const shard = await openShard(world, dataDir);
-    const texts = new Map<string, string>();
-    try {
-      for await (const { id, body } of shard.snapshot().localDocs({})) {
-        texts.set(Buffer.from(id).toString(), Buffer.from(body).toString());
-      }
-    } catch (error) {
-      await shard.close();
-      throw error;
-    }
-    return new NodeRecords(shard, texts);
+    return new NodeRecords(world, dataDir, shard, await textsOf(shard));
   }
 
   /** The record of a key, undefined if there is none. Each call gives a value of its own. */
@@ -51,24 +61,55 @@ export class NodeRecords {
   /** Replaces a record, durable when it resolves. Throws `FAILED`, `IO`, `NO_SPACE`, `CLOSED`. */
   async set(key: string, value: object): Promise<void> {
     const text = JSON.stringify(value);
-    await this.#shard.putLocal({
-      id: Buffer.from(key),
-      body: Buffer.from(text),
-      revision: 'any',
-    });
+    await this.#put(key, Buffer.from(text));
     this.#texts.set(key, text);
   }
 
   /** As `set`. Nothing happens if there is no such record. */
   async remove(key: string): Promise<void> {
     if (!this.#texts.has(key)) return;
-    await this.#shard.putLocal({ id: Buffer.from(key), body: undefined, revision: 'any' });
+    await this.#put(key, undefined);
     this.#texts.delete(key);
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true;
+    await this.#reopening?.catch(() => undefined);
     await this.#shard.close();
   }
+
+  async #put(key: string, body: Uint8Array | undefined): Promise<void> {
+    if (this.#shard.file.failed && !this.#isClosed) {
+      this.#reopening ??= this.#reopen().finally(() => {
+        this.#reopening = undefined;
+      });
+      await this.#reopening;
+    }
+    await this.#shard.putLocal({ id: Buffer.from(key), body, revision: 'any' });
+  }
+
+  /** If it fails the failed file stays the one that there is, and the next change tries again. */
+  async #reopen(): Promise<void> {
+    // What closing a failed file says is known.
+    await this.#shard.close().catch(() => undefined);
+    const shard = await openShard(this.#world, this.#dataDir);
+    this.#texts = await textsOf(shard);
+    this.#shard = shard;
+  }
+}
+
+/** Closes the shard if it can not be read. */
+async function textsOf(shard: Shard): Promise<Map<string, string>> {
+  const texts = new Map<string, string>();
+  try {
+    for await (const { id, body } of shard.snapshot().localDocs({})) {
+      texts.set(Buffer.from(id).toString(), Buffer.from(body).toString());
+    }
+  } catch (error) {
+    await shard.close();
+    throw error;
+  }
+  return texts;
 }
 
 async function openShard(world: ServerWorld, dataDir: string): Promise<Shard> {

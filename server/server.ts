@@ -4,7 +4,6 @@
  * Lifecycle: built (the data directory is locked, half-done work is finished) -> serving -> stopping (what waits, such as feeds, ends; what
  * runs goes on) -> closed (the shards are closed and the data directory is free).
  */
-import { timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Logger } from 'pino';
 import { ActiveTasks } from './active-tasks.js';
@@ -18,19 +17,30 @@ import { databaseSettingsRoutes } from './api/database-settings.js';
 import { databaseUpkeepRoutes } from './api/database-upkeep.js';
 import { databaseRoutes } from './api/databases.js';
 import { documentRoutes } from './api/documents.js';
+import { FeedLimits } from './api/feed-limits.js';
+import { nodeConfigRoutes } from './api/node-config.js';
 import { nodeInfoRoutes } from './api/node-info.js';
+import { nodeMetricsRoutes } from './api/node-metrics.js';
 import { revisionRoutes } from './api/revisions.js';
 import { serverInfoRoutes } from './api/server-info.js';
-import type { CallerFinder, Services } from './api/services.js';
-import { NOBODY } from './auth/caller.js';
+import type { Services } from './api/services.js';
+import { sessionRoutes } from './api/session.js';
+import { Admins } from './auth/admins.js';
+import { Authenticator } from './auth/authenticator.js';
+import { openIdentity } from './auth/node-identity.js';
+import { PasswordHasher } from './auth/password-hasher.js';
+import { USERS_DATABASE } from './auth/user-documents.js';
+import { UserStore } from './auth/user-store.js';
 import type { Config } from './config/config.js';
 import { Catalog } from './databases/catalog.js';
 import { Compactions } from './databases/compaction.js';
 import { isSystemName } from './databases/database-name.js';
+import { namesOfShardFile } from './databases/shard-map.js';
 import { ShardPool } from './databases/shard-pool.js';
 import type { Exchange, ExchangeContext } from './http/exchange.js';
 import { BodyBudget } from './http/request-body.js';
 import { type Route, Router } from './http/router.js';
+import { type MetricSources, Metrics, type ProcessMeter } from './metrics.js';
 import { NodeRecords } from './node-records.js';
 import { Uuids } from './uuids.js';
 import type { ServerWorld } from './world.js';
@@ -43,6 +53,10 @@ export interface ServerOptions {
   readonly version: string;
   /** The first admin, `user:password`. */
   readonly admin: string | undefined;
+  /** Undefined to do without what the process knows of itself. */
+  readonly process?: ProcessMeter | undefined;
+  /** The thread that hashes passwords; 0 for none, where nothing may run beside this one. */
+  readonly hashThreads?: 0 | 1;
   /** Threads for a compaction; 0 for none, as a storage that only this thread can reach needs. */
   readonly rewriteWorkers?: number | undefined;
 }
@@ -53,22 +67,32 @@ const OVERLAY_BYTES = 32 * 1024 * 1024;
 export class DivanServer {
   readonly services: Services;
   readonly router: Router;
+  /** An admin that was made at this start because there was none, to be printed once. */
+  readonly generatedAdmin: { readonly name: string; readonly password: string } | undefined;
   readonly #stopping: AbortController;
 
-  private constructor(services: Services, router: Router, stopping: AbortController) {
+  private constructor(
+    services: Services,
+    stopping: AbortController,
+    generatedAdmin: DivanServer['generatedAdmin'],
+  ) {
     this.services = services;
-    this.router = router;
+    this.router = newRouter(services);
+    this.generatedAdmin = generatedAdmin;
     this.#stopping = stopping;
   }
 
-  /** Throws `LOCKED` if another server has the data directory, `CORRUPT`, and what the disk throws. */
+  /**
+   * Throws `LOCKED` if another server has the data directory, `CORRUPT`, `INVALID_SETTING` for a configured admin that may be none, and what
+   * the disk throws.
+   */
   static async build(options: ServerOptions): Promise<DivanServer> {
-    const { world, config, log, version, admin } = options;
+    const { world, config, log } = options;
     const dataDir = config.get('couchdb/database_dir');
-    if (await world.storage.makeDirectory(dataDir)) await world.storage.syncDirectory(dataDir);
     const records = await NodeRecords.open(world, dataDir);
+    const { hashThreads: threads = 1, rewriteWorkers: workers } = options;
+    const hasher = new PasswordHasher({ host: world.host, config, threads });
     const tasks = new ActiveTasks(world.host);
-    const { rewriteWorkers: workers } = options;
     const compactions = new Compactions({ world, config, tasks, log, workers });
     const pool = new ShardPool(world, {
       openMax: config.get('couchdb/max_dbs_open'),
@@ -78,33 +102,55 @@ export class DivanServer {
       onOpened: (slot, shard) => compactions.watch(slot, shard),
     });
     try {
-      for (const problem of config.useRecords(records)) log.warn(problem);
-      const catalog = await Catalog.open(world, records, pool, dataDir);
-      compactions.attach(catalog);
-      catalog.settle((name, err) => log.error({ err, name }, 'a database could not be settled'));
-      const stopping = new AbortController();
-      const services: Services = {
-        world,
-        config,
-        log,
-        version,
-        uuid: Buffer.from(world.host.randomBytes(16)).toString('hex'),
-        records,
-        pool,
-        catalog,
-        uuids: new Uuids(world.host),
-        tasks,
-        compactions,
-        stopping: stopping.signal,
-        bodyBudget: new BodyBudget(config.get('chttpd/max_request_bytes_in_flight')),
-      };
-      return new DivanServer(services, newRouter(services, finderOf(admin ?? '')), stopping);
+      return await DivanServer.#assemble(options, { records, hasher, tasks, compactions, pool });
     } catch (error) {
       await compactions.close();
       await pool.close();
+      await hasher.close();
       await records.close();
       throw error;
     }
+  }
+
+  static async #assemble(
+    { world, config, log, version, admin, process }: ServerOptions,
+    parts: Pick<Services, 'records' | 'hasher' | 'tasks' | 'compactions' | 'pool'>,
+  ): Promise<DivanServer> {
+    const { records, hasher, compactions, pool } = parts;
+    const feeds = new FeedLimits();
+    const { host } = world;
+    for (const problem of config.useRecords(records)) log.warn(problem);
+    const { uuid, secret } = await openIdentity(world, records);
+    const configured = { environment: admin, file: config.fileAdmins };
+    const { admins, generated } = await Admins.open({ host, records, hasher }, configured);
+    const users = new UserStore(hasher);
+    const dataDir = config.get('couchdb/database_dir');
+    const guards = new Map([[USERS_DATABASE, users]]);
+    const catalog = await Catalog.open(world, { records, pool, dataDir }, guards);
+    users.attach(catalog);
+    compactions.attach(catalog);
+    catalog.settle((name, err) => log.error({ err, name }, 'a database could not be settled'));
+    const stopping = new AbortController();
+    const authenticator = new Authenticator({ host, config, hasher, admins, users, secret });
+    const services: Services = {
+      ...parts,
+      metrics: new Metrics(metricSources({ pool, feeds, authenticator, compactions }), process),
+      startedMs: host.now(),
+      feeds,
+      world,
+      config,
+      log,
+      version,
+      uuid,
+      catalog,
+      admins,
+      users,
+      authenticator,
+      uuids: new Uuids(host),
+      stopping: stopping.signal,
+      bodyBudget: new BodyBudget(config.get('chttpd/max_request_bytes_in_flight')),
+    };
+    return new DivanServer(services, stopping, generated);
   }
 
   /** Serves a request. Never throws. */
@@ -126,6 +172,8 @@ export class DivanServer {
       await this.services.compactions.close();
       await this.services.pool.close();
     } finally {
+      this.services.authenticator.close();
+      await this.services.hasher.close();
       await this.services.records.close();
     }
   }
@@ -134,7 +182,10 @@ export class DivanServer {
 function routesOf(services: Services): Route[] {
   return [
     ...serverInfoRoutes(services),
+    ...sessionRoutes(services),
     ...nodeInfoRoutes(services),
+    ...nodeConfigRoutes(services),
+    ...nodeMetricsRoutes(services),
     ...databaseRoutes(services),
     ...attachmentRoutes(services),
     ...databaseSettingsRoutes(services),
@@ -148,24 +199,52 @@ function routesOf(services: Services): Route[] {
   ];
 }
 
-function newRouter(services: Services, callers: CallerFinder): Router {
-  const { config, world, log, version, bodyBudget } = services;
+function metricSources({
+  pool,
+  feeds,
+  authenticator,
+  compactions,
+}: Pick<Services, 'pool' | 'feeds' | 'authenticator' | 'compactions'>): MetricSources {
+  return {
+    openShards: () => pool.openCount,
+    openDatabases: () =>
+      new Set(pool.openPaths.map((path) => namesOfShardFile(path).database)).size,
+    documentReads: () => pool.documentReads,
+    documentWrites: () => pool.documentWrites,
+    feeds: () => feeds.total,
+    authCacheHits: () => authenticator.hits,
+    authCacheMisses: () => authenticator.misses,
+    compactionsRunning: () => (compactions.isRunning ? 1 : 0),
+    compactions: () => compactions.completed,
+  };
+}
+
+function newRouter(services: Services): Router {
+  const { config, world, log, version, bodyBudget, metrics } = services;
   const context: ExchangeContext = {
     host: world.host,
     serverName: `Divan/${version}`,
     bodyBudget,
+    // Some of them may be changed while the server runs.
     limits: {
-      requestBytesMax: config.get('chttpd/max_http_request_size'),
-      documentBytesMax: config.get('couchdb/max_document_size'),
+      get requestBytesMax() {
+        return config.get('chttpd/max_http_request_size');
+      },
+      get documentBytesMax() {
+        return config.get('couchdb/max_document_size');
+      },
       queryParametersMax: config.get('chttpd/max_query_parameters'),
       stalledMs: config.get('chttpd/slow_reader_timeout'),
     },
   };
-  const authorization = new Authorization(services, callers);
+  const authorization = new Authorization(services);
   const hooks = {
     accepts,
     authorize: authorization.authorize.bind(authorization),
+    onDone: ({ request, response }: Exchange, _route: Route | undefined, startMs: number) =>
+      metrics.request(request.method ?? '', response.statusCode, world.host.now() - startMs),
     onError: (exchange: Exchange, error: unknown) => {
+      metrics.error();
       const ref = services.uuids.next();
       log.error({ ref, err: error, url: exchange.request.url }, 'a request failed');
       return ref;
@@ -179,16 +258,4 @@ function accepts(param: string, segment: string): boolean {
   if (!segment.startsWith('_')) return segment !== '';
   if (param === 'db') return isSystemName(segment);
   return param !== 'doc' || /^_(design|local)\//.test(segment);
-}
-
-/** One admin with a password, for now. */
-function finderOf(admin: string): CallerFinder {
-  const expected = Buffer.from(`Basic ${Buffer.from(admin).toString('base64')}`);
-  return {
-    authenticate({ authorization }) {
-      const given = Buffer.from(authorization ?? '');
-      if (given.length !== expected.length || !timingSafeEqual(given, expected)) return NOBODY;
-      return { name: admin.split(':')[0], roles: ['_admin'], isServerAdmin: true, via: 'basic' };
-    },
-  };
 }

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import pino from 'pino';
+import { DivanError } from '../engine/errors.js';
 import { nodeHost } from '../engine/file/node-host.js';
 import { nodeStorage } from '../engine/file/node-storage.js';
 import { Config, describeSettings } from '../server/config/config.js';
@@ -11,6 +12,7 @@ import { Listener, listenerOptions } from '../server/listener.js';
 import { DivanServer } from '../server/server.js';
 import type { ServerWorld } from '../server/world.js';
 import { runCommand } from './command.js';
+import { processMeter } from './process-meter.js';
 
 const WORLD: ServerWorld = {
   storage: nodeStorage,
@@ -54,14 +56,25 @@ async function serve(
     readFile: readTextFile,
   });
   const log = pino({ level: levelOf(config) }, pino.destination({ dest: 2, sync: false }));
+  config.onChange('log/level', () => {
+    log.level = levelOf(config);
+  });
   const server = await DivanServer.build({
     world: WORLD,
     config,
     log,
     version: packageVersion(),
+    process: processMeter(),
     admin: process.env[ADMIN_ENVIRONMENT],
   });
+  const { generatedAdmin, services } = server;
+  if (!services.admins.hasConfiguredAdmin) await assertLoopback(server, config);
+  if (generatedAdmin !== undefined) {
+    const { name, password } = generatedAdmin;
+    process.stdout.write(`There was no admin: ${name} was made, with the password ${password}\n`);
+  }
   const listener = await Listener.open(WORLD.host, server.handler, listenerOptions(config));
+  services.metrics.watch(listener);
   const { address, port } = listener.address;
   process.stdout.write(`Divan listens on http://${address}:${port}/\n`);
   await new Promise<void>((resolve) => {
@@ -73,6 +86,17 @@ async function serve(
   await listener.close();
   await server.close();
   return true;
+}
+
+/** Nobody elsewhere reaches a server that has no admin but the one that it made itself. */
+async function assertLoopback(server: DivanServer, config: Config): Promise<void> {
+  const address = config.get('chttpd/bind_address');
+  if (address === 'localhost' || address === '::1' || address.startsWith('127.')) return;
+  await server.close();
+  throw new DivanError(
+    'INVALID_SETTING',
+    `to listen at ${address} needs an admin: set ${ADMIN_ENVIRONMENT} to user:password`,
+  );
 }
 
 function flagsOf(options: Readonly<Record<string, string>>): Map<string, string> {

@@ -130,12 +130,21 @@ export class NodeRun {
   /** Adds entries `[from, to)` of a node as they are. */
   addRange(node: TreeNode, from: number, to: number): void {
     if (from === to) return;
+    this.beginRange(node, from, to);
+    this.#cutFull();
+  }
+
+  /**
+   * As `beginEntry` of entries `[from, to)` of a node, at least one. Returns how far `entryBytes` has them from where they
+   * stand in the node.
+   */
+  beginRange(node: TreeNode, from: number, to: number): number {
     const start = node.entryStart(from);
     const end = node.entryStart(to);
     const shift = this.#entries.skip(end - start) - start;
     this.#entries.bytes.set(node.bytes.subarray(start, end), start + shift);
     for (let index = from; index < to; index++) this.#addStart(node.entryStart(index) + shift);
-    this.#cutFull();
+    return shift;
   }
 
   /** Makes nodes of everything. At the right edge of a tree all but the last are full, elsewhere the last two are even. */

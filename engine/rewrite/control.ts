@@ -62,6 +62,7 @@ export class ThrottledControl implements RewriteControl {
   #rate = 0;
   #sinceMs = 0;
   #sinceBytes = 0;
+  #pausedMs = 0;
 
   constructor(
     host: Host,
@@ -79,7 +80,7 @@ export class ThrottledControl implements RewriteControl {
 
   progress(progress: RewriteProgress): Promise<void> | undefined {
     this.assertGoingOn();
-    this.#onProgress(progress);
+    this.#onProgress({ ...progress, rate: this.#throttle.rate, pausedMs: this.#pausedMs });
     return this.#pauseMs(progress.bytesWritten) > 0
       ? this.#pause(progress.bytesWritten)
       : undefined;
@@ -91,10 +92,12 @@ export class ThrottledControl implements RewriteControl {
   }
 
   async #pause(bytesWritten: number): Promise<void> {
+    const start = this.host.now();
     for (let ms = this.#pauseMs(bytesWritten); ms > 0; ms = this.#pauseMs(bytesWritten)) {
       await new Promise<void>((resolve) => this.host.setTimer(resolve, Math.min(ms, NAP_MS)));
       this.assertGoingOn();
     }
+    this.#pausedMs += this.host.now() - start;
   }
 
   /** How long the rate demands to wait after so many bytes. */

@@ -80,6 +80,11 @@ export class Crew {
     return results;
   }
 
+  /** How many digests there are at a time. */
+  get verifiers(): number {
+    return this.#pool?.threads.length ?? 1;
+  }
+
   async close(): Promise<void> {
     await this.#pool?.close();
   }

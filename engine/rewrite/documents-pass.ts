@@ -31,12 +31,15 @@ export async function copyDocuments(
 
 class DocumentsPass {
   readonly #lineup: Lineup;
-  readonly #mapped: boolean;
+  /** For each source whether its seqs are others in the target. */
+  readonly #mapped: readonly boolean[];
   readonly #scratch = new ByteWriter();
 
   constructor(lineup: Lineup) {
     this.#lineup = lineup;
-    this.#mapped = lineup.sources.length > 1;
+    this.#mapped = lineup.sources.map(
+      ({ state }, index) => lineup.updateSeqs[index]?.changes(state.counters.updateSeq) === true,
+    );
   }
 
   async copyWindow(window: RowWindow): Promise<void> {
@@ -73,10 +76,11 @@ class DocumentsPass {
     if (body !== undefined) {
       writeU48(run.entryBytes, at + window.refAt(row) - start, target.appendBytes(body));
     }
-    if (this.#mapped) {
+    const source = window.source(row);
+    if (this.#mapped[source] === true) {
       const keyAt = at + node.keyStart(index) - start;
       const seq = readSeq(run.entryBytes, keyAt);
-      writeSeq(run.entryBytes, keyAt, this.#seqInTarget(window.source(row), seq));
+      writeSeq(run.entryBytes, keyAt, this.#seqInTarget(source, seq));
     }
     run.endEntry();
   }

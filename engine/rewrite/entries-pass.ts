@@ -41,8 +41,8 @@ class EntriesPass {
   readonly #runs: MergedRuns;
   /** Where keys are seqs, how they map. */
   readonly #keySeqs: readonly SeqMap[] | undefined;
-  /** Where values begin with a seq, how it maps. */
-  readonly #valueSeqs: readonly SeqMap[] | undefined;
+  /** Where values begin with a seq, how it maps; undefined for a source all of whose seqs stay. */
+  readonly #valueSeqs: readonly (SeqMap | undefined)[];
   /** Revision trees may be longer than this only if they are to be stemmed; infinite where they stay. */
   readonly #revsLimit: number;
 
@@ -53,7 +53,12 @@ class EntriesPass {
     const mapped = sources.length > 1;
     const keyIsSeq = tree === 'localBySeq' || tree === 'purgeBySeq';
     this.#keySeqs = mapped && keyIsSeq ? otherSeqs : undefined;
-    this.#valueSeqs = !mapped || keyIsSeq ? undefined : tree === 'byId' ? updateSeqs : otherSeqs;
+    this.#valueSeqs = sources.map(({ state }, index) => {
+      if (!mapped || keyIsSeq) return undefined;
+      if (tree !== 'byId') return otherSeqs[index];
+      const seqs = updateSeqs[index];
+      return seqs?.changes(state.counters.updateSeq) === true ? seqs : undefined;
+    });
     this.#runs = new MergedRuns(sources, tree, { seqMaps: this.#keySeqs, after });
     const stems = tree === 'byId' && plan.kind === 'compact';
     this.#revsLimit = stems
@@ -134,14 +139,23 @@ class EntriesPass {
   /** Copies neighbouring entries to the target with this number. */
   #copyRun(number: number, node: TreeNode, from: number, to: number, source: number): void {
     const { run } = this.#lineup.targets[number] ?? assert.fail('entries have a target');
-    if (this.#mayChange(node, from, to)) {
-      for (let index = from; index < to; index++) this.#copyEntry(run, node, index, source);
-    } else run.addRange(node, from, to);
+    const keySeqs = this.#keySeqs?.[source];
+    const valueSeqs = this.#valueSeqs[source];
+    if (this.#mayBeStemmed(node, from, to)) {
+      for (let index = from; index < to; index++) this.#copyStemmed(run, node, index);
+    } else if (keySeqs === undefined && valueSeqs === undefined) run.addRange(node, from, to);
+    else {
+      const shift = run.beginRange(node, from, to);
+      for (let index = from; index < to; index++) {
+        if (keySeqs !== undefined) mapSeq(keySeqs, run.entryBytes, node.keyStart(index) + shift);
+        if (valueSeqs !== undefined) mapSeq(valueSeqs, run.entryBytes, node.keyEnd(index) + shift);
+      }
+      run.endEntry();
+    }
   }
 
-  /** False if entries certainly stay as they are. */
-  #mayChange(node: TreeNode, from: number, to: number): boolean {
-    if (this.#keySeqs !== undefined || this.#valueSeqs !== undefined) return true;
+  /** False if certainly no entry is to be stemmed. Only a compaction stems, in which seqs stay. */
+  #mayBeStemmed(node: TreeNode, from: number, to: number): boolean {
     if (this.#revsLimit === Number.POSITIVE_INFINITY) return false;
     for (let index = from; index < to; index++) {
       if (mayBeStemmed(node.entryEnd(index) - node.keyEnd(index), this.#revsLimit)) return true;
@@ -149,23 +163,11 @@ class EntriesPass {
     return false;
   }
 
-  #copyEntry(run: NodeRun, node: TreeNode, index: number, source: number): void {
-    const start = node.entryStart(index);
-    const valueAt = node.keyEnd(index);
+  #copyStemmed(run: NodeRun, node: TreeNode, index: number): void {
     const end = node.entryEnd(index);
-    const stemmed = stemmedDocument(node.bytes, valueAt, end, this.#revsLimit);
-    if (stemmed !== undefined) {
-      run.add(node.key(index), stemmed);
-      return;
-    }
-    const at = run.beginEntry(node.bytes, start, end);
-    if (this.#keySeqs !== undefined) {
-      mapSeq(this.#keySeqs[source], run.entryBytes, at + node.keyStart(index) - start);
-    }
-    if (this.#valueSeqs !== undefined) {
-      mapSeq(this.#valueSeqs[source], run.entryBytes, at + valueAt - start);
-    }
-    run.endEntry();
+    const stemmed = stemmedDocument(node.bytes, node.keyEnd(index), end, this.#revsLimit);
+    if (stemmed === undefined) run.addRange(node, index, index + 1);
+    else run.add(node.key(index), stemmed);
   }
 
   #targetKey(node: TreeNode, index: number, source: number): Uint8Array {

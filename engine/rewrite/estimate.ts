@@ -15,7 +15,7 @@ import { rowWindows } from './row-windows.js';
 import { Source } from './source.js';
 
 /** Frames, and what is uneven about targets. Nodes of the source are not always as full as those of the targets. */
-const OVERHEAD = 1.03;
+export const OVERHEAD = 1.03;
 
 export interface TargetEstimate {
   readonly path: string;

@@ -10,8 +10,9 @@ import type { StorageFile } from '../file/storage.js';
 
 /** Unless another distance is given. */
 const GAP_BYTES_MAX = 32 * 1024;
-/** If what is read that way would take more than this, only what adjoins is read at once. */
+/** If what is read that way would take more than this, gaps must be smaller, in the end none. */
 const BUFFER_BYTES_MAX = 16 * 1024 * 1024;
+const GAP_SHARES = [1, 1 / 4, 1 / 16, 1 / 64] as const;
 /** One read takes at most so much, unless a single run is longer. */
 const EXTENT_BYTES_MAX = 1024 * 1024;
 /** So many reads at a time: more than the threads that do them would only wait. */
@@ -80,8 +81,7 @@ export class Extents {
     this.#order = this.#ascending
       ? undefined
       : orderByPrefix(this.#positions.subarray(0, this.#count), () => 0);
-    let extents = this.#plan(this.#gapBytesMax);
-    if (lengthOf(extents) > BUFFER_BYTES_MAX) extents = this.#plan(0);
+    const extents = this.#planWithin(BUFFER_BYTES_MAX);
     const length = lengthOf(extents);
     if (this.#buffer.length < length) {
       // A plain array rather than a Buffer: views of one are made faster.
@@ -155,6 +155,15 @@ export class Extents {
   /** The number of a run in the order of positions. */
   #runAt(turn: number): number {
     return this.#order?.[turn] ?? turn;
+  }
+
+  /** What to read so that it takes at most so much memory, if it can. */
+  #planWithin(bytesMax: number): Extent[] {
+    for (const share of GAP_SHARES) {
+      const extents = this.#plan(this.#gapBytesMax * share);
+      if (lengthOf(extents) <= bytesMax) return extents;
+    }
+    return this.#plan(0);
   }
 
   #plan(gapBytesMax: number): Extent[] {

@@ -4,6 +4,7 @@ import { DivanError, isDivanError } from '../errors.js';
 import { readUpTo } from '../file/file-reader.js';
 import { DATA_START, decodeFirstBlock } from '../file/first-block.js';
 import type { Storage } from '../file/storage.js';
+import { allDone } from './all-done.js';
 import { removeCheckpoint, removeIfThere } from './checkpoint.js';
 import type { RewritePlan, TargetPlan } from './plan.js';
 
@@ -34,12 +35,12 @@ export function isTemporaryName(entry: string, name: string): boolean {
 
 /** Throws `EXISTS` if a target has its name already. */
 export async function assertNoneExists(storage: Storage, { targets }: JobFiles): Promise<void> {
-  for (const { path } of targets) {
-    if ((await storage.identity(path)) === undefined) continue;
-    throw new DivanError('EXISTS', `${path} is there already; remove it or choose another place`, {
-      path,
-    });
-  }
+  const identities = await allDone(targets.map(({ path }) => storage.identity(path)));
+  const path = targets.find((_, index) => identities[index] !== undefined)?.path;
+  if (path === undefined) return;
+  throw new DivanError('EXISTS', `${path} is there already; remove it or choose another place`, {
+    path,
+  });
 }
 
 /** Makes the directories of targets and those above them, durable in their parents; `made` gathers what was new. */
@@ -48,7 +49,11 @@ export async function makeDirectories(
   { targets }: JobFiles,
   made: string[],
 ): Promise<void> {
-  for (const { path } of targets) await makeDirectory(storage, dirname(path), made);
+  const directories = [...new Set(targets.map(({ path }) => dirname(path)))];
+  // First what is above them, so that none is made by two at once and `made` has parents before children.
+  const above = new Set(directories.map((directory) => dirname(directory)));
+  for (const directory of above) await makeDirectory(storage, directory, made);
+  await allDone(directories.map((directory) => makeDirectory(storage, directory, made)));
   const parents = new Set(made.map((directory) => dirname(directory)));
   for (const parent of parents) await storage.syncDirectory(parent);
 }
@@ -69,12 +74,14 @@ export async function giveNames(
   plan: RewritePlan,
   { targets, checkpointPath }: JobFiles,
 ): Promise<void> {
-  for (const [index, target] of targets.entries()) {
-    if ((await storage.identity(target.temporaryPath)) === undefined) {
-      await assertNamed(storage, target, plan.targets[index]);
-    } else if (plan.kind === 'compact') await storage.rename(target.temporaryPath, target.path);
-    else await linkTarget(storage, target);
-  }
+  await allDone(
+    targets.map(async (target, index) => {
+      if ((await storage.identity(target.temporaryPath)) === undefined) {
+        await assertNamed(storage, target, plan.targets[index]);
+      } else if (plan.kind === 'compact') await storage.rename(target.temporaryPath, target.path);
+      else await linkTarget(storage, target);
+    }),
+  );
   await syncDirectories(storage, targets);
   await removeTemporaries(storage, targets);
   await removeCheckpoint(storage, checkpointPath);
@@ -86,7 +93,7 @@ export async function syncDirectories(
   targets: readonly JobFile[],
 ): Promise<void> {
   const directories = new Set(targets.map(({ path }) => dirname(path)));
-  await Promise.all([...directories].map((directory) => storage.syncDirectory(directory)));
+  await allDone([...directories].map((directory) => storage.syncDirectory(directory)));
 }
 
 /** Removes the temporary names for good: once the checkpoint is gone, nobody looks for them again. */
@@ -94,10 +101,10 @@ export async function removeTemporaries(
   storage: Storage,
   targets: readonly JobFile[],
 ): Promise<void> {
-  const removed: JobFile[] = [];
-  for (const target of targets) {
-    if (await removeIfThere(storage, target.temporaryPath)) removed.push(target);
-  }
+  const wereThere = await allDone(
+    targets.map(({ temporaryPath }) => removeIfThere(storage, temporaryPath)),
+  );
+  const removed = targets.filter((_, index) => wereThere[index] === true);
   await syncDirectories(storage, removed);
 }
 

@@ -1,9 +1,11 @@
 /**
  * How far a rewrite is: joins what its workers report into one share of the whole work. What is left is reckoned from the speed of the
- * present stage so far, and for a later stage from what it costs for the cost of this one.
+ * present stage so far, and for a later stage from what it costs for the cost of this one. Where writing is held back to a rate, what
+ * is left to write takes as long as the rate demands, and speeds are without the time that was waited.
  */
 import type { Host } from '../file/host.js';
 import type { Counters } from '../shard/state.js';
+import { OVERHEAD } from './estimate.js';
 import type { RewriteProgress } from './pipeline.js';
 
 export interface JobProgress {
@@ -35,13 +37,20 @@ const SPEED_FROM = 0.2;
 /** Before this share of the first stage is done, no speed is known. */
 const SPEED_KNOWN_FROM = 0.02;
 
+/** A task of the verify pass when it was first heard of. */
+interface Begun {
+  readonly ms: number;
+  readonly cost: number;
+}
+
 /** What a job is, as far as its progress is concerned. */
 export interface MeterInput {
   /** Of the sources. */
   readonly counters: Counters;
   /** Of all targets, about. */
   readonly bytesTotal: number;
-  readonly verifies: boolean;
+  /** How much of all documents each task of the verify pass reads, and how many are performed at a time; undefined without one. */
+  readonly verify: { readonly shares: readonly number[]; readonly threads: number } | undefined;
   readonly onProgress: ((progress: JobProgress) => void) | undefined;
 }
 
@@ -51,7 +60,11 @@ export class JobMeter {
   readonly #startMs: number;
   #stage: Stage = 'write';
   #latest: (RewriteProgress | undefined)[] = [];
+  #begun: (Begun | undefined)[] = [];
   #bytesWritten = 0;
+  /** Of the stage: how long tasks have waited because of the rate, on average; and the rate, 0 for none. */
+  #pausedMs = 0;
+  #rate = 0;
   /** When the stage was first heard of, and how much was done then. */
   #stageStart: { readonly ms: number; readonly cost: number } | undefined;
   /** Milliseconds for each unit of cost: as far as is known, and as it was when the stage began. */
@@ -71,6 +84,7 @@ export class JobMeter {
   begin(stage: Stage, tasks: number): void {
     this.#stage = stage;
     this.#latest = Array.from({ length: tasks }, () => undefined);
+    this.#begun = Array.from({ length: tasks }, () => undefined);
     this.#stageStart = undefined;
     this.#paceBefore = this.#pace;
   }
@@ -82,6 +96,8 @@ export class JobMeter {
     const all = this.#latest.flatMap((latest) => latest ?? []);
     const { phase, docsDone, cost } =
       this.#stage === 'write' ? this.#writing(all) : this.#verifying(all);
+    this.#pausedMs = sumOf(all, ({ pausedMs = 0 }) => pausedMs) / all.length;
+    this.#rate = sumOf(all, ({ rate = 0 }) => rate);
     const secondsLeft = this.#reckon(cost);
     const bytesAll = Math.max(bytesTotal, this.#bytesWritten);
     onProgress({
@@ -102,47 +118,89 @@ export class JobMeter {
     this.#costBefore ??= this.#stage === 'write' ? cost : this.#wholeCost('write') + cost;
     const gained = cost - this.#stageStart.cost;
     const stageCost = this.#wholeCost(this.#stage);
-    this.#pace = this.#paceAfter(ms - this.#stageStart.ms, gained, gained / stageCost);
-    const later = this.#stage === 'write' && this.#input.verifies ? this.#wholeCost('verify') : 0;
-    const left = Math.max(0, stageCost - cost) + later;
+    const workedMs = ms - this.#stageStart.ms - this.#pausedMs;
+    this.#pace = this.#paceAfter(workedMs, gained, gained / stageCost, this.#paceBefore);
     if (this.#pace === undefined) {
+      const left = Math.max(0, stageCost - cost) + (this.#stage === 'write' ? this.#later : 0);
       this.#share = Math.max(this.#share, this.#costBefore / (this.#costBefore + left));
       return undefined;
     }
     const spentMs = ms - this.#startMs + this.#costBefore * this.#pace;
-    const leftMs = left * this.#pace;
+    const leftMs =
+      this.#stage === 'write'
+        ? Math.max((stageCost - cost) * this.#pace, this.#heldBackMs()) + this.#later * this.#pace
+        : this.#verifyLeftMs(ms, this.#pace);
     this.#share = Math.max(this.#share, spentMs / Math.max(1, spentMs + leftMs));
     return leftMs / 1000;
   }
 
-  #paceAfter(tookMs: number, gained: number, share: number): number | undefined {
-    if (share < SPEED_KNOWN_FROM) return this.#paceBefore;
+  /** What the verify pass will cost. */
+  get #later(): number {
+    const { shares, threads } = this.#input.verify ?? { shares: [], threads: 1 };
+    const costs = shares.map((share) => share * this.#wholeCost('verify'));
+    return timeOfAll(costs, threads);
+  }
+
+  /** Tasks have speeds of their own: what lived is slower to read than what was made of it. */
+  #verifyLeftMs(ms: number, paceOfAll: number): number {
+    const { shares, threads } = this.#input.verify ?? { shares: [], threads: 1 };
+    let pace = paceOfAll;
+    const left = shares.map((share, task) => {
+      const latest = this.#latest[task];
+      const whole = share * this.#wholeCost('verify');
+      // What has not begun will be as fast as the one before it.
+      if (latest === undefined) return whole * pace;
+      const cost = 2 * this.#verifyCost(latest);
+      this.#begun[task] ??= { ms, cost };
+      const { ms: sinceMs, cost: sinceCost } = this.#begun[task] ?? { ms, cost };
+      const gained = cost - sinceCost;
+      pace = this.#paceAfter(ms - sinceMs, gained, gained / whole, pace) ?? pace;
+      return Math.max(0, whole - cost) * pace;
+    });
+    return timeOfAll(left, threads);
+  }
+
+  /** How long the rate demands for what is still to be written. */
+  #heldBackMs(): number {
+    if (this.#stage !== 'write' || this.#rate === 0) return 0;
+    const bytesLeft = this.#input.bytesTotal / OVERHEAD - this.#bytesWritten;
+    return (Math.max(0, bytesLeft) / this.#rate) * 1000;
+  }
+
+  /** The speed after a share of what it is measured with, together with the one that was known before. */
+  #paceAfter(
+    tookMs: number,
+    gained: number,
+    share: number,
+    before: number | undefined,
+  ): number | undefined {
+    if (share < SPEED_KNOWN_FROM) return before;
     const now = tookMs / gained;
-    const weight = this.#paceBefore === undefined ? 1 : Math.min(1, share / SPEED_FROM);
-    return weight * now + (1 - weight) * (this.#paceBefore ?? 0);
+    const weight = before === undefined ? 1 : Math.min(1, share / SPEED_FROM);
+    return weight * now + (1 - weight) * (before ?? 0);
   }
 
   /** Every task reads all rows, so that the work is done as far as they are on average. */
   #writing(all: readonly RewriteProgress[]) {
     const slowest = all.reduce((a, b) => (this.#cost(b) < this.#cost(a) ? b : a));
     const cost = all.reduce((sum, one) => sum + this.#cost(one), 0) / this.#latest.length;
-    this.#bytesWritten = all.reduce((sum, { bytesWritten }) => sum + bytesWritten, 0);
+    this.#bytesWritten = sumOf(all, ({ bytesWritten }) => bytesWritten);
     const phase = WRITE_PHASES[slowest.pass] ?? 'rest';
     return { phase, docsDone: slowest.entriesDone, cost };
   }
 
   /** The sources are read once, and so are the targets together. Tasks are of different sizes. */
   #verifying(all: readonly RewriteProgress[]) {
-    const { row, bodyByte, id } = COSTS.verify;
-    let rows = 0;
-    let cost = 0;
-    for (const { pass, entriesDone, rowsDone = 0, bodyBytesDone } of all) {
-      // A file has as many ids as rows.
-      const ids = pass === 0 ? 0 : pass === 1 ? entriesDone : rowsDone;
-      rows += rowsDone;
-      cost += rowsDone * row + bodyBytesDone * bodyByte + ids * id;
-    }
+    const rows = sumOf(all, ({ rowsDone = 0 }) => rowsDone);
+    const cost = sumOf(all, (one) => this.#verifyCost(one));
     return { phase: 'verify' as const, docsDone: Math.floor(rows / 2), cost };
+  }
+
+  #verifyCost({ pass, entriesDone, rowsDone = 0, bodyBytesDone }: RewriteProgress): number {
+    const { row, bodyByte, id } = COSTS.verify;
+    // A file has as many ids as rows.
+    const ids = pass === 0 ? 0 : pass === 1 ? entriesDone : rowsDone;
+    return rowsDone * row + bodyBytesDone * bodyByte + ids * id;
   }
 
   get #docs(): number {
@@ -166,4 +224,18 @@ export class JobMeter {
     if (pass === 1) return this.#rowsCost('write') + entriesDone * id;
     return this.#wholeCost('write');
   }
+}
+
+function sumOf(all: readonly RewriteProgress[], of: (one: RewriteProgress) => number): number {
+  return all.reduce((sum, one) => sum + of(one), 0);
+}
+
+/** How long a number of tasks take if so many are performed at a time, each as soon as there is room for it. */
+function timeOfAll(tasks: readonly number[], threads: number): number {
+  const ends = Array.from({ length: threads }, () => 0);
+  for (const task of tasks) {
+    const next = ends.indexOf(Math.min(...ends));
+    ends[next] = (ends[next] ?? 0) + task;
+  }
+  return Math.max(...ends);
 }

@@ -10,6 +10,7 @@ import { DivanError, type ErrorCode, isDivanError } from '../errors.js';
 import type { Storage, StorageFile } from '../file/storage.js';
 import type { ShardWorld } from '../shard/shard.js';
 import type { Counters, Metadata, Seqs } from '../shard/state.js';
+import { allDone } from './all-done.js';
 import {
   type Checkpoint,
   hasCheckpoint,
@@ -38,7 +39,7 @@ import type { RewriteResult } from './pipeline.js';
 import type { RewritePlan } from './plan.js';
 import type { TargetState } from './target.js';
 import { rewriteTasks } from './task.js';
-import { compareCounts, newVerifyState, verify, verifyOpening } from './verify.js';
+import { compareCounts, newVerifyState, verify, verifyOpening, verifyShares } from './verify.js';
 
 export interface JobOptions extends CrewOptions {
   readonly signal?: AbortSignal | undefined;
@@ -115,7 +116,10 @@ export async function writeOrDiscard(
     const meter = new JobMeter(world.host, {
       counters: job.counters,
       bytesTotal: estimated.bytes,
-      verifies: options.verify !== false,
+      verify:
+        options.verify === false
+          ? undefined
+          : { shares: verifyShares(plan), threads: crew.verifiers },
       onProgress: options.onProgress,
     });
     const verifying = states.length === plan.targets.length ? job.checkpoint?.verifying : undefined;
@@ -132,10 +136,13 @@ export async function writeOrDiscard(
 
 /** The states of the targets that are still there; of the others nothing is left, so that they are begun anew. */
 async function usableStates(storage: Storage, { files, checkpoint }: Job): Promise<TargetState[]> {
+  const identities = await allDone(
+    files.targets.map(({ temporaryPath }) => storage.identity(temporaryPath)),
+  );
   const states: TargetState[] = [];
   for (const [index, target] of files.targets.entries()) {
     const state = checkpoint?.states.find((known) => known.index === index);
-    const isThere = (await storage.identity(target.temporaryPath)) !== undefined;
+    const isThere = identities[index] !== undefined;
     if (isThere && state !== undefined) states.push(state);
     // For good: its name must not come back in the place of the file that is begun anew.
     else if (isThere) await removeTemporaries(storage, [target]);

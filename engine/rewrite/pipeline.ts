@@ -10,6 +10,7 @@ import type { Host } from '../file/host.js';
 import type { Ref } from '../file/ref.js';
 import type { Storage } from '../file/storage.js';
 import type { Counters } from '../shard/state.js';
+import { allDone } from './all-done.js';
 import { closeAll } from './close-all.js';
 import { copyDocuments } from './documents-pass.js';
 import { copyEntries } from './entries-pass.js';
@@ -52,6 +53,9 @@ export interface RewriteProgress {
   readonly bodyBytesDone: number;
   /** Bytes written to all targets of the task. */
   readonly bytesWritten: number;
+  /** Where the task is held back: bytes a second that it may write, and milliseconds that it has waited so far. */
+  readonly rate?: number;
+  readonly pausedMs?: number;
 }
 
 /** A finished target. */
@@ -84,10 +88,16 @@ export async function rewrite(
     for (const [index, plan] of task.plan.sources.entries()) {
       sources.push(await Source.open(storage, task.sourcePaths[index] ?? '', plan));
     }
-    for (const target of task.targets) targets.push(await openTarget(storage, task, target));
+    await allDone(
+      task.targets.map(async (target, place) => {
+        targets[place] = await openTarget(storage, task, target);
+      }),
+    );
     return await new Rewrite(task, sources, targets, control).run();
   } finally {
-    const abandoned = targets.map((target) => ({ close: () => target.abandon() }));
+    // Of those that could be opened.
+    const opened = targets.filter((target) => target !== undefined);
+    const abandoned = opened.map((target) => ({ close: () => target.abandon() }));
     await closeAll([...abandoned, ...sources]);
   }
 }
@@ -143,11 +153,7 @@ class Rewrite {
     }
     if (this.#checkpointFailure !== undefined) throw this.#checkpointFailure;
     // Each ends with several syncs, which different files can do at the same time.
-    const finished = await Promise.allSettled(this.#targets.map((target) => this.#finish(target)));
-    return finished.map((result) => {
-      if (result.status === 'rejected') throw result.reason;
-      return result.value;
-    });
+    return allDone(this.#targets.map((target) => this.#finish(target)));
   }
 
   async #finish(target: Target): Promise<RewriteResult> {

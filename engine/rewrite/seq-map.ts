@@ -18,6 +18,11 @@ export class SeqMap {
     this.base = base;
   }
 
+  /** Whether any seq up to `seqMax` becomes another one. */
+  changes(seqMax: number): boolean {
+    return this.count > 1 && seqMax > this.base;
+  }
+
   /** Throws `LIMIT` for a result beyond 2^53 - 1. */
   map(seq: number): number {
     if (this.count === 1 || seq <= this.base) return seq;

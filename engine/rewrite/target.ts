@@ -68,6 +68,7 @@ export class Target implements NodeSink {
   readonly #pieceBytes: number;
   readonly #roots: (TreeRoot | undefined)[] = [];
   #builder: BulkBuilder;
+  #run: NodeRun;
   #piece: Buffer;
   #used = 0;
   /** Where the first byte of the piece will stand. */
@@ -85,6 +86,7 @@ export class Target implements NodeSink {
     this.#piece = Buffer.allocUnsafeSlow(input.pieceBytes);
     this.#piecePos = file.end;
     this.#builder = this.#newBuilder();
+    this.#run = this.#builder.leafRun;
   }
 
   /** Makes the file. Throws `EXISTS`, `NO_SPACE`, `IO`. */
@@ -102,14 +104,14 @@ export class Target implements NodeSink {
     const file = await AppendFile.resume(storage, input.path, { fileId, salt }, length);
     const target = new Target(input, file);
     target.#roots.push(...state.roots);
-    target.#builder = target.#newBuilder();
+    target.#beginTree();
     target.#builder.resume(state.edge);
     return target;
   }
 
-  /** Entries of the tree that is being built go here. */
+  /** Entries of the tree that is being built go here. At hand: with many targets each step to it would miss the cache. */
   get run(): NodeRun {
-    return this.#builder.leafRun;
+    return this.#run;
   }
 
   /** Bytes of the stream so far. */
@@ -149,7 +151,7 @@ export class Target implements NodeSink {
   /** Ends the tree that is being built. */
   endPass(): void {
     this.#roots.push(this.#builder.finish());
-    this.#builder = this.#newBuilder();
+    this.#beginTree();
   }
 
   /** The state as of now, and a promise that resolves when it is durable. */
@@ -202,6 +204,11 @@ export class Target implements NodeSink {
 
   #assertWritten(): void {
     if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  #beginTree(): void {
+    this.#builder = this.#newBuilder();
+    this.#run = this.#builder.leafRun;
   }
 
   #newBuilder(): BulkBuilder {

@@ -11,6 +11,7 @@ import type { DigestState } from './digest.js';
 import type { Job } from './job.js';
 import type { JobMeter } from './job-meter.js';
 import type { RewriteResult } from './pipeline.js';
+import type { RewritePlan } from './plan.js';
 import { EMPTY_SET, HASH_KEY_BYTES, type SetHash, sumText } from './set-hash.js';
 import type { Task } from './task.js';
 
@@ -21,6 +22,13 @@ export function compareCounts(expected: Counters, targets: readonly RewriteResul
     const actual = targets.reduce((sum, { counters }) => sum + counters[name], 0);
     if (actual !== expected[name]) throw different(name, expected[name], actual);
   }
+}
+
+/** How much of all documents each task of `verify` reads, about. */
+export function verifyShares({ sources, targets }: RewritePlan): number[] {
+  const spans = targets.map(({ range: { start, end } }) => end - start + 1);
+  const whole = spans.reduce((sum, span) => sum + span, 0);
+  return [...sources.map(() => 1 / sources.length), ...spans.map((span) => span / whole)];
 }
 
 /** A comparison that begins. */

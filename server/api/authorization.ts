@@ -1,44 +1,108 @@
-/** Whether a request may have what it asks for: who calls, compared with what its route and its database demand. */
+/**
+ * Whether a request may have what it asks for: who calls, compared with what its route and its database demand.
+ *
+ * In the database `_users` nobody but the admins of the server gets at anything, but for each user its own document, by its id in the
+ * path: whatever route is added, it is shut until it is let in here.
+ */
 import { DivanError } from '../../engine/errors.js';
 import type { Caller } from '../auth/caller.js';
+import {
+  assertDatabaseAdmin,
+  assertMember,
+  parseSecurity,
+  type Security,
+} from '../auth/security.js';
+import { assertSameOrigin } from '../auth/session-cookie.js';
+import {
+  assertMayListUsers,
+  assertMayReadUser,
+  USERS_DATABASE,
+  userNameOf,
+} from '../auth/user-documents.js';
 import type { Exchange } from '../http/exchange.js';
-import type { Access } from '../http/router.js';
-import type { CallerFinder, Services } from './services.js';
+import type { Route } from '../http/router.js';
+import type { Services } from './services.js';
+
+/** The only path that leads a user to its own document. */
+const DOCUMENT_PATH = '/:db/:doc';
+const OWN_METHODS: ReadonlySet<Route['method']> = new Set(['GET', 'PUT', 'DELETE']);
 
 export class Authorization {
   readonly #services: Services;
-  readonly #callers: CallerFinder;
+  /** By the bytes of their texts, which are the same ones as long as nothing is changed. */
+  readonly #securities = new WeakMap<Uint8Array, Security>();
 
-  constructor(services: Services, callers: CallerFinder) {
+  constructor(services: Services) {
     this.#services = services;
-    this.#callers = callers;
   }
 
-  /** Sets the caller of the exchange. Throws `UNAUTHORIZED`, `FORBIDDEN`, `NOT_FOUND`. A promise only where something must be looked up. */
-  authorize(exchange: Exchange, access: Access): Promise<void> | void {
+  /**
+   * Sets the caller of the exchange. Throws `UNAUTHORIZED`, `FORBIDDEN`, `NOT_FOUND`, and what finding out who calls throws. A promise only
+   * where something must be looked up.
+   */
+  authorize(exchange: Exchange, route: Route): Promise<void> | void {
     const { headers, socket } = exchange.request;
-    const caller = this.#callers.authenticate({
+    const caller = this.#services.authenticator.authenticate({
       authorization: headers.authorization,
       cookie: headers.cookie,
       address: socket.remoteAddress ?? '',
     });
     if (caller instanceof Promise) {
-      return caller.then((caller) => this.#check(exchange, access, caller));
+      return caller.then((caller) => this.#check(exchange, route, caller));
     }
-    return this.#check(exchange, access, caller);
+    return this.#check(exchange, route, caller);
   }
 
-  #check(exchange: Exchange, access: Access, caller: Caller): Promise<void> | void {
+  #check(
+    exchange: Exchange,
+    { access, method, path }: Route,
+    caller: Caller,
+  ): Promise<void> | void {
     exchange.caller = caller;
+    if (caller.via === 'cookie') this.#checkCookie(exchange, caller);
     if (access === 'anyone' || caller.isServerAdmin) return;
-    const isKnown = caller.name !== undefined;
-    if (!isKnown && this.#services.config.get('chttpd/require_valid_user')) {
+    if (caller.name === undefined && this.#services.config.get('chttpd/require_valid_user')) {
       throw new DivanError('UNAUTHORIZED', 'Authentication required.');
     }
     if (access === 'reader') return;
     if (access === 'server_admin') {
       throw new DivanError('UNAUTHORIZED', 'You are not a server admin.');
     }
-    throw new DivanError('UNAUTHORIZED', 'You are not authorized to access this db.');
+    const name = exchange.param('db');
+    if (name === USERS_DATABASE) {
+      if (path === DOCUMENT_PATH && OWN_METHODS.has(method)) return checkOwn(exchange, caller);
+      return assertMayListUsers(caller);
+    }
+    return this.#checkDatabase(name, access, caller);
   }
+
+  /** Browsers send a cookie by themselves; and a session that is used goes on. */
+  #checkCookie(exchange: Exchange, caller: Caller): void {
+    const { method = '', headers } = exchange.request;
+    assertSameOrigin(caller, { method, origin: headers.origin, host: headers.host });
+    const cookie = this.#services.authenticator.renewedCookie(caller);
+    if (cookie !== undefined) exchange.setHeader('Set-Cookie', cookie);
+  }
+
+  async #checkDatabase(
+    name: string,
+    access: 'database_member' | 'database_admin',
+    caller: Caller,
+  ): Promise<void> {
+    const { security: text } = await this.#services.catalog.get(name).settings.current();
+    let security = this.#securities.get(text);
+    if (security === undefined) {
+      security = parseSecurity(text.length === 0 ? {} : JSON.parse(Buffer.from(text).toString()));
+      this.#securities.set(text, security);
+    }
+    if (access === 'database_admin') assertDatabaseAdmin(security, caller);
+    else assertMember(security, caller);
+  }
+}
+
+function checkOwn(exchange: Exchange, caller: Caller): void {
+  const id = exchange.param('doc');
+  assertMayReadUser(id, caller);
+  if (caller.name !== undefined && userNameOf(id) === caller.name) return;
+  throw new DivanError('FORBIDDEN', 'You are not allowed to access this db.');
 }

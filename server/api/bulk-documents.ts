@@ -5,7 +5,7 @@ import { DocumentScanner, isLocalId, type ScannedDocument } from '../../engine/s
 import type { LocalEdit } from '../../engine/shard/local-writer.js';
 import { formatRev } from '../../engine/shard/revision.js';
 import type { Database, DocumentWrite } from '../databases/database.js';
-import { documentWrite, localWrite } from '../databases/document-write.js';
+import { checkSize, documentWrite, localWrite } from '../databases/document-write.js';
 import { errorReply } from '../http/error-table.js';
 import { formatETag } from '../http/etags.js';
 import type { Exchange } from '../http/exchange.js';
@@ -13,7 +13,7 @@ import { type JsonElements, splitElements, splitMembers } from '../http/json-mem
 import { parseJson } from '../http/json-value.js';
 import type { Route } from '../http/router.js';
 import { isBatch, putLater } from './later-writes.js';
-import { checkDocumentSize, scanDocument } from './scan-document.js';
+import { scanDocument } from './scan-document.js';
 import type { Services } from './services.js';
 
 export function bulkDocumentRoutes(services: Services): Route[] {
@@ -148,7 +148,7 @@ class BulkDocuments {
   }
 
   #scannedItem(scanned: ScannedDocument, newEdits: boolean, copies: ByteCopies): BulkItem {
-    checkDocumentSize(this.#services, scanned);
+    checkSize(scanned, this.#services.config.get('couchdb/max_document_size'));
     const id = scanned.id ?? Buffer.from(this.#services.uuids.next());
     if (isLocalId(id)) {
       const kept = copies.copy(id);

@@ -14,7 +14,6 @@ import type { Route } from '../http/router.js';
 import type { ServerHost } from '../world.js';
 import { type ChangesQuery, changesQuery } from './changes-query.js';
 import { FEED_FORMATS } from './feed-format.js';
-import { FeedLimits } from './feed-limits.js';
 import { FeedWriter } from './feed-writer.js';
 import type { Services } from './services.js';
 
@@ -24,8 +23,7 @@ const TURN_ROWS = 1000;
 const STALLED_MS = 3000;
 
 export function changesRoutes(services: Services): Route[] {
-  const limits = new FeedLimits();
-  const handle = (exchange: Exchange) => serve(services, limits, exchange);
+  const handle = (exchange: Exchange) => serve(services, exchange);
   const path = '/:db/_changes';
   return [
     { method: 'GET', path, access: 'database_member', handle },
@@ -33,8 +31,8 @@ export function changesRoutes(services: Services): Route[] {
   ];
 }
 
-async function serve(services: Services, limits: FeedLimits, exchange: Exchange): Promise<void> {
-  const { catalog, config, world, stopping } = services;
+async function serve(services: Services, exchange: Exchange): Promise<void> {
+  const { catalog, config, feeds: limits, world, stopping } = services;
   const database = catalog.get(exchange.param('db'));
   if (exchange.request.method === 'POST') exchange.assertJsonType();
   const query = await changesQuery(exchange, {

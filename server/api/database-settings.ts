@@ -2,21 +2,13 @@
 import { DivanError } from '../../engine/errors.js';
 import { canonicalJson } from '../../engine/shard/json-text.js';
 import { SETTING_MAX } from '../../engine/shard/state.js';
+import { parseSecurity } from '../auth/security.js';
 import type { DatabaseSettings } from '../databases/database-settings.js';
 import type { Exchange } from '../http/exchange.js';
-import {
-  type JsonObject,
-  memberOf,
-  objectOf,
-  optionalObject,
-  optionalStrings,
-  parseJson,
-} from '../http/json-value.js';
+import { parseJson } from '../http/json-value.js';
 import type { Route } from '../http/router.js';
 import type { Services } from './services.js';
 
-/** How many names or roles a list of a security object may have. */
-const NAMES_MAX = 10_000;
 /** More than the text of any limit needs. */
 const LIMIT_BYTES_MAX = 64;
 const EMPTY = Buffer.from('{}');
@@ -76,7 +68,7 @@ class Settings {
   async setSecurity(exchange: Exchange): Promise<void> {
     const settings = this.#settings(exchange);
     const bytes = await exchange.body(exchange.limits.documentBytesMax);
-    checkSecurity(objectOf(parseJson(bytes), 'the security object'));
+    parseSecurity(parseJson(bytes));
     await settings.change({ security: canonicalJson(bytes) });
     exchange.reply(200, { ok: true });
   }
@@ -101,23 +93,5 @@ class Settings {
     change(edit: Partial<DatabaseSettings>): Promise<void>;
   } {
     return this.#services.catalog.get(exchange.param('db')).settings;
-  }
-}
-
-/** Refuses what could be read in two ways. Other members are the applications' own, as in CouchDB. Throws `BAD_REQUEST`, `TOO_LARGE`. */
-function checkSecurity(security: JsonObject): void {
-  // CouchDB's name for members before 1.2: taken for one thing by a reader and for nothing by another.
-  if (memberOf(security, 'readers') !== undefined) {
-    throw new DivanError('BAD_REQUEST', '`readers` is not supported: use `members`');
-  }
-  for (const group of ['admins', 'members']) {
-    const object = optionalObject(security, group);
-    if (object === undefined) continue;
-    for (const member of Object.keys(object)) {
-      if (member === 'names' || member === 'roles') continue;
-      throw new DivanError('BAD_REQUEST', `\`${group}\` has \`names\` and \`roles\` only`);
-    }
-    optionalStrings(object, 'names', NAMES_MAX);
-    optionalStrings(object, 'roles', NAMES_MAX);
   }
 }

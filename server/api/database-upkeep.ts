@@ -76,9 +76,7 @@ class Upkeep {
     const results = await Promise.allSettled(
       purges.map(async ({ id, revs }) => {
         const uuid = host.randomBytes(PURGE_UUID_BYTES);
-        const bytes = Buffer.from(id);
-        const { slot } = database.shardOf(bytes);
-        const gone = await slot.write((shard) => shard.purge({ uuid, id: bytes, revs }));
+        const gone = await database.purge({ uuid, id: Buffer.from(id), revs });
         purged.set(id, gone.map(formatRev));
       }),
     );

@@ -1,5 +1,7 @@
 /** `/{db}`, `_all_dbs`, `_dbs_info`: databases as wholes. */
 import { DivanError } from '../../engine/errors.js';
+import { defaultSecurity } from '../auth/security.js';
+import { USERS_DATABASE } from '../auth/user-documents.js';
 import type { Database } from '../databases/database.js';
 import { isSystemName } from '../databases/database-name.js';
 import { updateSeqOf } from '../databases/since-token.js';
@@ -11,7 +13,6 @@ import { type ListQuery, listQuery } from './list-query.js';
 import type { Services } from './services.js';
 
 const NO_SECURITY = new Uint8Array(0);
-const ADMIN_ONLY = Buffer.from('{"admins":{"roles":["_admin"]},"members":{"roles":["_admin"]}}');
 
 /** As in CouchDB. */
 const INFO_KEYS_MAX = 100;
@@ -147,9 +148,11 @@ class Databases {
   }
 
   #firstSecurity(name: string): Uint8Array {
+    // What users may do there is decided for each document.
+    if (name === USERS_DATABASE) return NO_SECURITY;
     const setting = this.#services.config.get('couchdb/default_security');
-    if (setting === 'everyone' || isSystemName(name)) return NO_SECURITY;
-    return ADMIN_ONLY;
+    const { json } = defaultSecurity(isSystemName(name) ? 'admin_only' : setting);
+    return Object.keys(json).length === 0 ? NO_SECURITY : Buffer.from(JSON.stringify(json));
   }
 }
 

@@ -12,12 +12,12 @@ import {
 import { DocumentScanner, type ScannedDocument } from '../../engine/shard/document.js';
 import type { Revision } from '../../engine/shard/revision.js';
 import type { Database, DatabaseUpload } from '../databases/database.js';
-import { documentWrite, type WriteOptions } from '../databases/document-write.js';
+import { checkSize, documentWrite, type WriteOptions } from '../databases/document-write.js';
 import type { Exchange } from '../http/exchange.js';
 import { interruptible } from '../http/interruptible.js';
 import { PartAssignment } from '../http/multipart-document.js';
 import { boundaryOf, type MultipartPart, readMultipart } from '../http/multipart-reader.js';
-import { checkDocumentSize, scanDocument } from './scan-document.js';
+import { scanDocument } from './scan-document.js';
 import type { Services } from './services.js';
 
 const PART_HEADER_BYTES_MAX = 16 * 1024;
@@ -84,7 +84,7 @@ export class DocumentUpload {
       chunks.push(chunk);
     }
     const scanned = await scanDocument(world.host, new DocumentScanner(), Buffer.concat(chunks));
-    checkDocumentSize(this.#services, scanned);
+    checkSize(scanned, config.get('couchdb/max_document_size'));
     return scanned;
   }
 

@@ -7,9 +7,10 @@ import { LOCAL_PREFIX } from '../../engine/shard/local-tree.js';
 import { formatRev, parseRev, type Revision } from '../../engine/shard/revision.js';
 import type { Leaf } from '../../engine/shard/seq-tree.js';
 import type { Snapshot } from '../../engine/shard/snapshot.js';
-import type { Database, NewAttachment } from '../databases/database.js';
+import { USERS_DATABASE } from '../auth/user-documents.js';
+import type { Database, DocumentWrite, NewAttachment } from '../databases/database.js';
 import { ReadDocument, type ViewOptions } from '../databases/document-view.js';
-import { agreed, documentWrite, localWrite } from '../databases/document-write.js';
+import { agreed, checkSize, documentWrite, localWrite } from '../databases/document-write.js';
 import { namedQuality } from '../http/accept.js';
 import { formatETag, revisionOfIfMatch } from '../http/etags.js';
 import type { Exchange } from '../http/exchange.js';
@@ -20,7 +21,7 @@ import { DocumentUpload } from './document-upload.js';
 import { isBatch, putLater } from './later-writes.js';
 import { replyOpenRevisions } from './open-revisions.js';
 import { replyRelated, sendAll } from './revision-parts.js';
-import { checkDocumentSize, scanDocument } from './scan-document.js';
+import { scanDocument } from './scan-document.js';
 import type { Services } from './services.js';
 
 /** At most so many revisions are asked for at once. */
@@ -169,6 +170,9 @@ class Documents {
     const id = documentId(exchange);
     const newEdits = exchange.query.boolean('new_edits') !== false;
     if (exchange.contentType === 'multipart/related' && !isLocalId(id)) {
+      if (database.name === USERS_DATABASE && !exchange.caller.isServerAdmin) {
+        throw new DivanError('FORBIDDEN', 'Only administrators may write attachments here.');
+      }
       const options = { id, rev: revisionOf(exchange), newEdits };
       const written = await new DocumentUpload(this.#services, exchange).put(database, options);
       this.#replyWritten(exchange, id, formatRev(written.rev), written.deleted);
@@ -178,15 +182,17 @@ class Documents {
     const bytes = await exchange.body(config.get('chttpd/max_http_request_size'));
     const scanning = scanDocument(world.host, this.#scanner, bytes);
     const scanned = scanning instanceof Promise ? await scanning : scanning;
+    checkSize(scanned, config.get('couchdb/max_document_size'));
     if (isLocalId(id)) {
       const revision = await database.putLocal(localWrite(scanned, id));
       this.#replyWritten(exchange, id, `0-${revision}`, scanned.deleted);
       return;
     }
-    checkDocumentSize(this.#services, scanned);
     const rev = revisionOf(exchange);
     const attachmentBytesMax = config.get('couchdb/max_attachment_size');
-    const write = documentWrite(scanned, { id, rev, newEdits, attachmentBytesMax });
+    const sent = documentWrite(scanned, { id, rev, newEdits, attachmentBytesMax });
+    const isOwnUser = database.name === USERS_DATABASE && !exchange.caller.isServerAdmin;
+    const write = isOwnUser ? await this.#ownUser(exchange, sent) : sent;
     if (isBatch(exchange.query)) return putLater(this.#services, exchange, database, write);
     const { rev: written } = await database.put(write);
     this.#replyWritten(exchange, id, formatRev(written), write.deleted);
@@ -250,6 +256,15 @@ class Documents {
     const revision = known === undefined ? undefined : Number(known);
     await database.putLocal({ id: name, body: undefined, revision });
     this.#replyWritten(exchange, id, '0-0', true);
+  }
+
+  /** What a user may write of its own document. The revision must be there: users do not make users. */
+  async #ownUser(exchange: Exchange, write: DocumentWrite): Promise<DocumentWrite> {
+    const { users } = this.#services;
+    const previous = await users.document(exchange.param('doc'));
+    const allowed = await users.prepareFor(exchange.caller, write, previous);
+    if (previous !== undefined && write.parent !== undefined) return allowed;
+    throw new DivanError('CONFLICT', 'Document update conflict.');
   }
 
   /** Deleting what is not there is no conflict. */

@@ -1,9 +1,7 @@
 /** Scanning documents of requests without holding up others. */
-import { DivanError } from '../../engine/errors.js';
 import type { Host } from '../../engine/file/host.js';
 import { DocumentScanner, type ScannedDocument } from '../../engine/shard/document.js';
 import { SCAN_SLICE_BYTES } from '../../engine/shard/json-text.js';
-import type { Services } from './services.js';
 
 /**
  * Scans the document `source[start, end)`: a small one at once by `scanner`, whose result is valid until its next scan; a large one in
@@ -18,13 +16,6 @@ export function scanDocument(
 ): ScannedDocument | Promise<ScannedDocument> {
   if (end - start <= SCAN_SLICE_BYTES) return scanner.scan(source, start, end);
   return scanInSlices(host, source, start, end);
-}
-
-/** Throws `TOO_LARGE` for a body beyond what is configured. Attachments do not count. */
-export function checkDocumentSize({ config }: Services, { body }: ScannedDocument): void {
-  const bytesMax = config.get('couchdb/max_document_size');
-  if (body.length <= bytesMax) return;
-  throw new DivanError('TOO_LARGE', `a document has at most ${bytesMax} bytes`);
 }
 
 /** With a scanner of its own, whose large buffers go with it. */

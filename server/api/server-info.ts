@@ -8,20 +8,20 @@ export function serverInfoRoutes(services: Services): Route[] {
     {
       method: 'GET',
       path: '/',
-      access: 'anyone',
+      access: 'reader',
       handle: (exchange) => welcome(services, exchange),
     },
     { method: 'GET', path: '/_up', access: 'anyone', handle: (exchange) => up(services, exchange) },
     {
       method: 'GET',
       path: '/_uuids',
-      access: 'anyone',
+      access: 'reader',
       handle: (exchange) => uuids(services, exchange),
     },
     {
       method: 'GET',
       path: '/favicon.ico',
-      access: 'anyone',
+      access: 'reader',
       handle: (exchange) => exchange.replyBytes(204, '', {}),
     },
   ];

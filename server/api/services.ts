@@ -1,15 +1,20 @@
 /** What the routes work with. */
 import type { Logger } from 'pino';
 import type { ActiveTasks } from '../active-tasks.js';
-import type { Caller } from '../auth/caller.js';
+import type { Admins } from '../auth/admins.js';
+import type { Authenticator } from '../auth/authenticator.js';
+import type { PasswordHasher } from '../auth/password-hasher.js';
+import type { UserStore } from '../auth/user-store.js';
 import type { Config } from '../config/config.js';
 import type { Catalog } from '../databases/catalog.js';
 import type { Compactions } from '../databases/compaction.js';
 import type { ShardPool } from '../databases/shard-pool.js';
 import type { BodyBudget } from '../http/request-body.js';
+import type { Metrics } from '../metrics.js';
 import type { NodeRecords } from '../node-records.js';
 import type { Uuids } from '../uuids.js';
 import type { ServerWorld } from '../world.js';
+import type { FeedLimits } from './feed-limits.js';
 
 export interface Services {
   readonly world: ServerWorld;
@@ -23,19 +28,18 @@ export interface Services {
   readonly pool: ShardPool;
   readonly catalog: Catalog;
   readonly uuids: Uuids;
+  readonly hasher: PasswordHasher;
+  readonly admins: Admins;
+  readonly authenticator: Authenticator;
+  readonly users: UserStore;
+  readonly metrics: Metrics;
+  /** By `host.now`. */
+  readonly startedMs: number;
+  readonly feeds: FeedLimits;
   readonly tasks: ActiveTasks;
   readonly compactions: Compactions;
   /** Aborted when the server is about to stop: what waits for something ends then. */
   readonly stopping: AbortSignal;
   /** What all bodies of requests in memory take. */
   readonly bodyBudget: BodyBudget;
-}
-
-/** Finds out who calls. */
-export interface CallerFinder {
-  authenticate(credentials: {
-    readonly authorization: string | undefined;
-    readonly cookie: string | undefined;
-    readonly address: string;
-  }): Caller | Promise<Caller>;
 }

@@ -101,6 +101,9 @@ const WRONG = 'Name or password is incorrect.';
 const ADMIN_ROLES = ['_admin'];
 
 export class Authenticator {
+  /** How often credentials were known already, and how often they had to be looked up. */
+  hits = 0;
+  misses = 0;
   readonly #options: AuthenticatorOptions;
   readonly #backoff: Backoff;
   /** Of the hashes under which things are remembered. */
@@ -262,9 +265,12 @@ export class Authenticator {
 
   #recall(key: string): Caller | undefined {
     const found = this.#remembered.get(key);
-    if (found === undefined) return undefined;
-    this.#remembered.delete(key);
-    if (found.untilMs <= this.#options.host.now()) return undefined;
+    if (found !== undefined) this.#remembered.delete(key);
+    if (found === undefined || found.untilMs <= this.#options.host.now()) {
+      this.misses++;
+      return undefined;
+    }
+    this.hits++;
     this.#remembered.set(key, found);
     return found.caller;
   }

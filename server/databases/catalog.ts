@@ -4,16 +4,19 @@
  * A database is made in three durable steps: its map as `creating`, its files, its map as `live`; and removed in three: its map as
  * `deleting`, its files, its map. A start finishes what a crash left half done, so no file is without a map, and no answer was given
  * before the step that it speaks of was durable.
+ *
+ * When a step fails it is not known whether the disk has it. What is done then is right in both cases: files go only after a map that
+ * says so, and a database whose deletion is in doubt takes no more writes.
  */
 import { basename, dirname, join } from 'node:path';
-import { DivanError, isDivanError } from '../../engine/errors.js';
-import type { Storage } from '../../engine/file/storage.js';
+import { DivanError } from '../../engine/errors.js';
 import { compactCheckpointPath } from '../../engine/rewrite/compact.js';
 import { removeLeftovers } from '../../engine/rewrite/job.js';
 import type { HashRule } from '../../engine/shard/hash.js';
+import { makeDirectory, removeFile } from '../durable-names.js';
 import type { NodeRecords } from '../node-records.js';
 import type { ServerWorld } from '../world.js';
-import { Database } from './database.js';
+import { Database, type DatabaseParts, type WriteGuard } from './database.js';
 import { checkDatabaseName } from './database-name.js';
 import { UNSETTLED_PREFIX } from './database-settings.js';
 import {
@@ -42,31 +45,40 @@ export type CatalogListener = (
   database: Database,
 ) => void;
 
+/** What databases of some names have a say in, by name. */
+export type WriteGuards = ReadonlyMap<string, WriteGuard>;
+
 export class Catalog {
   readonly #world: ServerWorld;
   readonly #records: NodeRecords;
   readonly #pool: ShardPool;
   readonly #dataDir: string;
+  readonly #guards: WriteGuards;
   readonly #databases = new Map<string, Database>();
   /** Names that are being made or removed. */
   readonly #changing = new Map<string, Promise<unknown>>();
   readonly #listeners = new Set<CatalogListener>();
 
-  private constructor(world: ServerWorld, records: NodeRecords, pool: ShardPool, dataDir: string) {
+  private constructor(
+    world: ServerWorld,
+    parts: Omit<DatabaseParts, 'guard'>,
+    guards: WriteGuards,
+  ) {
     this.#world = world;
-    this.#records = records;
-    this.#pool = pool;
-    this.#dataDir = dataDir;
+    this.#records = parts.records;
+    this.#pool = parts.pool;
+    this.#dataDir = parts.dataDir;
+    this.#guards = guards;
   }
 
   /** Finishes what a crash left half done, and finds the rest. Throws `CORRUPT` for a bad shard map, and what the disk throws. */
   static async open(
     world: ServerWorld,
-    records: NodeRecords,
-    pool: ShardPool,
-    dataDir: string,
+    parts: Omit<DatabaseParts, 'guard'>,
+    guards: WriteGuards = new Map(),
   ): Promise<Catalog> {
-    const catalog = new Catalog(world, records, pool, dataDir);
+    const { records, dataDir } = parts;
+    const catalog = new Catalog(world, parts, guards);
     await makeDirectory(world.storage, join(dataDir, 'shards'));
     for (const key of records.keys(SHARD_MAP_PREFIX)) {
       const map = readShardMap(records.get(key));
@@ -116,6 +128,7 @@ export class Catalog {
     checkDatabaseName(name);
     return this.#alone(name, async () => {
       if (this.#databases.has(name)) throw exists();
+      await this.#eraseLeft(name);
       const map = await this.#newMap(name, options);
       await this.#store(map);
       try {
@@ -124,8 +137,8 @@ export class Catalog {
         await this.#store(live);
         return this.#announce(this.#add(live), 'created');
       } catch (error) {
-        // If that fails too, the next start does it.
-        await this.#erase(map).catch(() => undefined);
+        // If that fails too, the next start does it, or the next making.
+        await this.#discard(map).catch(() => undefined);
         throw error;
       }
     });
@@ -135,12 +148,21 @@ export class Catalog {
   async remove(name: string): Promise<void> {
     await this.#alone(name, async () => {
       const database = this.get(name);
-      await this.#store({ ...database.map, state: 'deleting' });
-      this.#databases.delete(name);
-      this.#announce(database, 'deleted');
-      await database.end();
+      try {
+        await this.#store({ ...database.map, state: 'deleting' });
+      } catch (error) {
+        await this.#store(database.map).catch(() => this.#withdraw(database));
+        throw error;
+      }
+      await this.#withdraw(database);
       await this.#erase(database.map);
     });
+  }
+
+  async #withdraw(database: Database): Promise<void> {
+    this.#databases.delete(database.name);
+    this.#announce(database, 'deleted');
+    await database.end();
   }
 
   async #alone<T>(name: string, work: () => Promise<T>): Promise<T> {
@@ -157,7 +179,12 @@ export class Catalog {
   #add(map: ShardMap): Database {
     const database = new Database(
       this.#world,
-      { pool: this.#pool, records: this.#records, dataDir: this.#dataDir },
+      {
+        pool: this.#pool,
+        records: this.#records,
+        dataDir: this.#dataDir,
+        guard: this.#guards.get(map.name),
+      },
       map,
     );
     this.#databases.set(map.name, database);
@@ -185,6 +212,17 @@ export class Catalog {
       if (taken.every((identity) => identity === undefined)) return map;
       timestamp++;
     }
+  }
+
+  /** Removes what is left of a database that could not be made or removed. */
+  async #eraseLeft(name: string): Promise<void> {
+    const record = this.#records.get(shardMapKey(name));
+    if (record !== undefined) await this.#discard(readShardMap(record));
+  }
+
+  async #discard(map: ShardMap): Promise<void> {
+    await this.#store({ ...map, state: 'deleting' });
+    await this.#erase(map);
   }
 
   async #makeFiles(map: ShardMap, { hashRule, security }: NewDatabase): Promise<void> {
@@ -221,18 +259,4 @@ export class Catalog {
 
 function exists(): DivanError {
   return new DivanError('EXISTS', 'The database could not be created, the file already exists.');
-}
-
-/** Makes a directory, durable when it resolves. */
-async function makeDirectory(storage: Storage, path: string): Promise<void> {
-  if (await storage.makeDirectory(path)) await storage.syncDirectory(dirname(path));
-}
-
-async function removeFile(storage: Storage, path: string): Promise<void> {
-  try {
-    await storage.remove(path);
-    await storage.syncDirectory(dirname(path));
-  } catch (error) {
-    if (!isDivanError(error, 'NOT_FOUND')) throw error;
-  }
 }

@@ -8,6 +8,7 @@
 import type { Logger } from 'pino';
 import { DivanError, isDivanError } from '../../engine/errors.js';
 import { AutoCompaction } from '../../engine/rewrite/auto-compact.js';
+import { compactCheckpointPath } from '../../engine/rewrite/compact.js';
 import { compactLive, type LiveCompaction } from '../../engine/rewrite/compact-live.js';
 import type { JobProgress } from '../../engine/rewrite/job-meter.js';
 import type { Shard } from '../../engine/shard/shard.js';
@@ -41,7 +42,8 @@ const PHASES: Readonly<Record<JobProgress['phase'], string>> = {
 
 export class Compactions {
   readonly #options: CompactionOptions;
-  readonly #automatic = new Map<ShardSlot, AutoCompaction>();
+  /** What ends what goes on by itself on an open shard. */
+  readonly #watches = new Map<ShardSlot, () => Promise<void>>();
   /** Databases that are compacted because it was asked for. */
   readonly #requested = new Map<Database, Promise<void>>();
   readonly #stopping = new AbortController();
@@ -59,21 +61,24 @@ export class Compactions {
     return this.#completed;
   }
 
-  /** Compacts a shard from now on, until it is closed, whenever too much of its file is dead. */
+  get isRunning(): boolean {
+    return this.#running !== undefined;
+  }
+
+  /** Goes on with what was begun on a shard, and compacts it whenever too much of its file is dead, until it is closed. */
   watch(slot: ShardSlot, shard: Shard): void {
-    const { world, config, log } = this.#options;
-    const deadPercent = config.get('compaction/dead_percent');
-    if (deadPercent === 0 || this.#stopping.signal.aborted) return;
-    const automatic = new AutoCompaction(world, shard, {
-      deadShareMax: deadPercent / 100,
-      fileBytesMin: config.get('compaction/min_file_size'),
-      compact: (signal) => this.#compactOpen(slot, shard, signal),
-      onError: (err) => log.error({ err, path: slot.path }, 'a compaction failed'),
-    });
-    this.#automatic.set(slot, automatic);
+    if (this.#stopping.signal.aborted) return;
+    const abort = new AbortController();
+    const begun = this.#goOn(slot, shard, abort.signal);
+    const automatic = this.#automatic(slot, shard);
+    const stop = async () => {
+      abort.abort();
+      await Promise.all([begun, automatic?.stop()]);
+    };
+    this.#watches.set(slot, stop);
     shard.onClosing(async () => {
-      if (this.#automatic.get(slot) === automatic) this.#automatic.delete(slot);
-      await automatic.stop();
+      if (this.#watches.get(slot) === stop) this.#watches.delete(slot);
+      await stop();
     });
   }
 
@@ -82,8 +87,8 @@ export class Compactions {
     catalog.onChange((_name, what, database) => {
       if (what !== 'deleted') return;
       for (const { slot } of database.shards) {
-        const automatic = this.#automatic.get(slot);
-        if (automatic !== undefined) database.run(automatic.stop());
+        const stop = this.#watches.get(slot);
+        if (stop !== undefined) database.run(stop());
       }
     });
   }
@@ -107,7 +112,30 @@ export class Compactions {
     await Promise.all(this.#requested.values());
     // Whoever waited has nothing to do any more, so that this comes to an end.
     while (this.#running !== undefined) await this.#running.catch(() => undefined);
-    await Promise.all([...this.#automatic.values()].map((automatic) => automatic.stop()));
+    await Promise.all([...this.#watches.values()].map((stop) => stop()));
+  }
+
+  #automatic(slot: ShardSlot, shard: Shard): AutoCompaction | undefined {
+    const { world, config, log } = this.#options;
+    const deadPercent = config.get('compaction/dead_percent');
+    if (deadPercent === 0) return undefined;
+    return new AutoCompaction(world, shard, {
+      deadShareMax: deadPercent / 100,
+      fileBytesMin: config.get('compaction/min_file_size'),
+      compact: (signal) => this.#compactOpen(slot, shard, signal),
+      onError: (err) => log.error({ err, path: slot.path }, 'a compaction failed'),
+    });
+  }
+
+  /** What a stop or a crash interrupted is brought to its end, so that it does not take room for nothing. Never rejects. */
+  async #goOn(slot: ShardSlot, shard: Shard, signal: AbortSignal): Promise<void> {
+    const { world, log } = this.#options;
+    try {
+      const checkpoint = await world.storage.identity(compactCheckpointPath(slot.path));
+      if (checkpoint !== undefined) await this.#compactOpen(slot, shard, signal);
+    } catch (err) {
+      if (!signal.aborted) log.error({ err, path: slot.path }, 'a compaction failed');
+    }
   }
 
   /** Never rejects. */

@@ -12,6 +12,7 @@ import type { DocumentEdit, EditedAttachment } from '../../engine/shard/edit.js'
 import { hashOf, type ShardRange } from '../../engine/shard/hash.js';
 import { LOCAL_PREFIX } from '../../engine/shard/local-tree.js';
 import type { LocalEdit } from '../../engine/shard/local-writer.js';
+import type { PurgeRequest } from '../../engine/shard/purge-writer.js';
 import type { Revision } from '../../engine/shard/revision.js';
 import type { Shard } from '../../engine/shard/shard.js';
 import type { Snapshot } from '../../engine/shard/snapshot.js';
@@ -44,6 +45,21 @@ export interface DocumentWrite extends Omit<DocumentEdit, 'attachments'> {
   readonly attachments?: ReadonlyMap<string, NewAttachment> | undefined;
 }
 
+/** Has a say in every write of documents of a database, whichever way it comes. */
+export interface WriteGuard {
+  /** What is to be stored. Rejects with a `DivanError` for what may not be. */
+  prepare(write: DocumentWrite): Promise<DocumentWrite>;
+  /** Told of a document when its write is durable or has failed, before whoever wrote it. Must not throw. */
+  written(id: Uint8Array): void;
+}
+
+export interface DatabaseParts {
+  readonly pool: ShardPool;
+  readonly records: NodeRecords;
+  readonly dataDir: string;
+  readonly guard?: WriteGuard | undefined;
+}
+
 /** The writes of one request to one shard, with their places in the request. */
 interface ShardWrites {
   readonly slot: ShardSlot;
@@ -57,19 +73,17 @@ export class Database {
   /** In the order of their ranges. */
   readonly shards: readonly DatabaseShard[];
   readonly settings: SettingsWriter;
+  readonly #pool: ShardPool;
+  readonly #guard: WriteGuard | undefined;
   readonly #ended = new AbortController();
   /** What goes on in the background and must stop before the files go. */
   readonly #jobs = new Set<Promise<unknown>>();
   readonly #later = new WriteQueue((writes) => this.update(writes));
-  /** Parsed once for each text: it is asked at every request. */
-  #security: { readonly text: string; readonly value: unknown } | undefined;
 
-  constructor(
-    world: ServerWorld,
-    parts: { readonly pool: ShardPool; readonly records: NodeRecords; readonly dataDir: string },
-    map: ShardMap,
-  ) {
-    const { pool, records, dataDir } = parts;
+  constructor(world: ServerWorld, parts: DatabaseParts, map: ShardMap) {
+    const { pool, records, dataDir, guard } = parts;
+    this.#pool = pool;
+    this.#guard = guard;
     this.world = world;
     this.map = map;
     this.shards = map.shards.map(({ range, file }) => ({
@@ -123,6 +137,7 @@ export class Database {
 
   /** Calls `work` with a snapshot of the shard of a document, which stays readable until its promise settles. */
   read<T>(id: Uint8Array, work: (snapshot: Snapshot) => Promise<T>): Promise<T> {
+    this.#pool.documentReads++;
     return this.shardOf(id).slot.read((reader) => work(reader.snapshot()));
   }
 
@@ -131,6 +146,7 @@ export class Database {
     id: Uint8Array,
     work: (snapshot: Snapshot) => AsyncIterable<T>,
   ): AsyncGenerator<T, void> {
+    this.#pool.documentReads++;
     return this.shardOf(id).slot.readEach((reader) => work(reader.snapshot()));
   }
 
@@ -138,7 +154,31 @@ export class Database {
    * Writes documents, each on its own, and resolves when they are durable. The outcomes are in the order of the writes; a shard that
    * fails refuses those that are its own. Rejects if all shards fail.
    */
-  async update(writes: readonly DocumentWrite[]): Promise<EditOutcome[]> {
+  update(writes: readonly DocumentWrite[]): Promise<EditOutcome[]> {
+    const guard = this.#guard;
+    return guard === undefined ? this.#update(writes) : this.#guarded(guard, writes);
+  }
+
+  async #guarded(guard: WriteGuard, writes: readonly DocumentWrite[]): Promise<EditOutcome[]> {
+    const prepared: DocumentWrite[] = [];
+    const refused = new Map<number, DivanError>();
+    for (const [index, write] of writes.entries()) {
+      try {
+        prepared.push(await guard.prepare(write));
+      } catch (error) {
+        if (!isDivanError(error)) throw error;
+        refused.set(index, error);
+      }
+    }
+    try {
+      return withRefused(await this.#update(prepared), refused, writes.length);
+    } finally {
+      for (const { id } of prepared) guard.written(id);
+    }
+  }
+
+  async #update(writes: readonly DocumentWrite[]): Promise<EditOutcome[]> {
+    this.#pool.documentWrites += writes.length;
     const groups = this.#byShard(writes);
     const results = await Promise.allSettled(
       groups.map(({ slot, writes }) => updateShard(slot, writes)),
@@ -162,7 +202,12 @@ export class Database {
 
   /** As `update` with one document, whose refusal it throws. */
   async put(write: DocumentWrite): Promise<{ readonly rev: Revision; readonly seq: number }> {
-    const [outcome] = await updateShard(this.shardOf(write.id).slot, [write]);
+    if (this.#guard !== undefined) return this.#outcomeOf(await this.update([write]));
+    this.#pool.documentWrites++;
+    return this.#outcomeOf(await updateShard(this.shardOf(write.id).slot, [write]));
+  }
+
+  #outcomeOf([outcome]: readonly EditOutcome[]): { readonly rev: Revision; readonly seq: number } {
     if (outcome?.ok === true) return outcome;
     throw outcome?.error ?? new DivanError('FAILED', 'the shard did not answer');
   }
@@ -186,9 +231,24 @@ export class Database {
     upload: (store: DatabaseUpload, ending: AbortSignal) => Promise<DocumentWrite>,
   ): Promise<{ readonly rev: Revision; readonly seq: number }> {
     return this.shardOf(id).slot.write(async (shard, ending) => {
-      const write = await upload((source) => storeAttachment(shard, source), ending);
-      return shard.put(await withStored(shard, write));
+      this.#pool.documentWrites++;
+      const uploaded = await upload((source) => storeAttachment(shard, source), ending);
+      const write = (await this.#guard?.prepare(uploaded)) ?? uploaded;
+      try {
+        return await shard.put(await withStored(shard, write));
+      } finally {
+        this.#guard?.written(id);
+      }
     });
+  }
+
+  /** Purges leaf revisions of a document and returns those that were there. Throws `LIMIT`, and what a write throws. */
+  async purge(request: PurgeRequest): Promise<readonly Revision[]> {
+    try {
+      return await this.shardOf(request.id).slot.write((shard) => shard.purge(request));
+    } finally {
+      this.#guard?.written(request.id);
+    }
   }
 
   /** Writes or deletes a local doc; its id is without `_local/`. Returns the `N` of its new `0-N`. Throws `CONFLICT` or `LIMIT`. */
@@ -199,14 +259,6 @@ export class Database {
   /** The shard of a local doc: `_local/` counts. */
   localShardOf(id: Uint8Array): DatabaseShard {
     return this.shardOf(Buffer.concat([LOCAL_PREFIX_BYTES, id]));
-  }
-
-  /** The security object; an empty one if none was set. Shared: must not be changed. */
-  async security(): Promise<unknown> {
-    const bytes = (await this.settings.current()).security;
-    const text = bytes.length === 0 ? '{}' : Buffer.from(bytes).toString();
-    if (this.#security?.text !== text) this.#security = { text, value: JSON.parse(text) };
-    return this.#security.value;
   }
 
   /** Snapshots of all shards, in their order, readable until the promise of `work` settles. */

@@ -61,6 +61,12 @@ function newAttachments(
   );
 }
 
+/** Throws `TOO_LARGE` for a document of more bytes, its attachments not counted. */
+export function checkSize({ body }: ScannedDocument, bytesMax: number): void {
+  if (body.length <= bytesMax) return;
+  throw new DivanError('TOO_LARGE', `a document has at most ${bytesMax} bytes`);
+}
+
 /** The one revision of two places that may name it. Throws `BAD_REQUEST` if they differ. */
 export function agreed(
   inDocument: Revision | undefined,

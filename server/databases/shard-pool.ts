@@ -41,6 +41,15 @@ export class ShardPool {
     this.options = options;
   }
 
+  /** Of all databases: documents that were read one by one, and that were written. */
+  documentReads = 0;
+  documentWrites = 0;
+
+  /** The files of the shards that are open. */
+  get openPaths(): string[] {
+    return [...this.#open].map(({ path }) => path);
+  }
+
   /** How many shards are open. */
   get openCount(): number {
     return this.#open.size;

@@ -60,15 +60,22 @@ const TABLE: Readonly<Record<ErrorCode, Entry>> = {
   WORKER: internal,
 };
 
+/** An error that tells of a file is none of the client's making, whatever its code would say of a request. */
+function entryOf({ code, facts }: DivanError): Entry {
+  const entry = TABLE[code];
+  if (facts.path === undefined || entry.isInternal === true) return entry;
+  return entry.status >= 500 ? { ...entry, isInternal: true } : internal;
+}
+
 /** What a client is told of an error. */
 export function errorReply(error: DivanError): ErrorReply {
-  const { status, error: name, isInternal } = TABLE[error.code];
+  const { status, error: name, isInternal } = entryOf(error);
   const reason = isInternal === true ? ERROR_CODES[error.code] : error.message;
   return { status, error: name, reason };
 }
 
 /** True for an error whose cause an operator should look into; that clients go away or are too many is none. */
 export function isInternalError(error: DivanError): boolean {
-  const { status } = TABLE[error.code];
+  const { status } = entryOf(error);
   return status >= 500 && status !== 503;
 }

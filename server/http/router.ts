@@ -13,11 +13,13 @@ import { parseTarget, type RequestTarget } from './path.js';
  * Who may call a route. `anyone`: whoever reaches the port. `reader`: anyone, unless valid users are required. `server_admin`: admins of
  * the server. `database_member`, `database_admin`: whom the security object of the database in the path (`:db`) names.
  */
-export type Access = 'anyone' | 'reader' | 'server_admin' | 'database_member' | 'database_admin';
+export type Access = (typeof ACCESSES)[number];
+
+const ACCESSES = ['anyone', 'reader', 'server_admin', 'database_member', 'database_admin'] as const;
 
 export type Method = 'GET' | 'PUT' | 'POST' | 'DELETE' | 'COPY';
 
-const METHODS: readonly Method[] = ['GET', 'PUT', 'POST', 'DELETE', 'COPY'];
+export const METHODS: readonly Method[] = ['GET', 'PUT', 'POST', 'DELETE', 'COPY'];
 
 export interface Route {
   readonly method: Method;
@@ -32,7 +34,7 @@ export interface RouterHooks {
   /** Whether a segment of a path can be the parameter of that name: `_all_docs` is no `:doc`. */
   readonly accepts: (param: string, segment: string) => boolean;
   /** Finds out who calls and whether it may. Throws `UNAUTHORIZED`, `FORBIDDEN`, `NOT_FOUND`. */
-  readonly authorize: (exchange: Exchange, access: Access) => Promise<void> | void;
+  readonly authorize: (exchange: Exchange, route: Route) => Promise<void> | void;
   /** Told of every request when its reply is complete or given up. */
   readonly onDone?: (exchange: Exchange, route: Route | undefined, startMs: number) => void;
   /** Told of defects and of failures that an operator should look into; returns an id under which they were logged. */
@@ -74,6 +76,7 @@ export class Router {
     this.#hooks = hooks;
     this.#urlBytesMax = urlBytesMax;
     for (const route of routes) {
+      assertAccess(route);
       // A match is recognised by the handler that find-my-way gives back; it never calls it.
       const handler = () => undefined;
       this.#router.on(route.method, route.path, handler);
@@ -97,7 +100,7 @@ export class Router {
         paramsOf(found, target),
         target.query,
       );
-      const authorized = this.#hooks.authorize(exchange, route.access);
+      const authorized = this.#hooks.authorize(exchange, route);
       if (authorized !== undefined) await authorized;
       await route.handle(exchange);
     } catch (error) {
@@ -160,6 +163,14 @@ class MethodNotAllowed extends DivanError {
     super('METHOD_NOT_ALLOWED', `Only ${allow.join(',')} allowed`);
     this.allow = allow.join(', ');
   }
+}
+
+/** What does not say who may call it is not served, and what asks for a database has one to ask for. */
+function assertAccess({ access, method, path }: Route): void {
+  const needsDatabase = access === 'database_member' || access === 'database_admin';
+  const hasDatabase = path === '/:db' || path.startsWith('/:db/');
+  if (ACCESSES.includes(access) && (hasDatabase || !needsDatabase)) return;
+  throw new RangeError(`the route ${method} ${path} does not say who may call it`);
 }
 
 function placed(route: Route): PlacedRoute {

@@ -10,7 +10,7 @@ import { runApart } from './apart.js';
 
 const DIST = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 
-/** In one compiled file of the engine, one text, which must be there once, in place of another. */
+/** In one compiled file of the engine, or of the server (`server/…`), one text, which must be there once, in place of another. */
 export interface Edit {
   readonly file: string;
   readonly find: string | RegExp;
@@ -34,11 +34,15 @@ export async function runEdited<Input, Output>(
   const copy = mkdtempSync(join(tmpdir(), 'divan-edited-'));
   try {
     cpSync(join(DIST, 'engine'), join(copy, 'engine'), { recursive: true });
+    cpSync(join(DIST, 'server'), join(copy, 'server'), { recursive: true });
     cpSync(join(DIST, 'fixtures'), join(copy, 'fixtures'), { recursive: true });
     cpSync(join(DIST, 'test', 'support'), join(copy, 'test', 'support'), { recursive: true });
     symlinkSync(join(DIST, '..', 'node_modules'), join(copy, 'node_modules'));
     writeFileSync(join(copy, 'package.json'), '{"type":"module"}');
-    for (const edit of edits) makeEdit(join(copy, 'engine', edit.file), edit);
+    for (const edit of edits) {
+      const folder = edit.file.startsWith('server/') ? copy : join(copy, 'engine');
+      makeEdit(join(folder, edit.file), edit);
+    }
     const module = pathToFileURL(join(copy, 'test', 'support', moduleName)).href;
     return await runApart<Input, Output>(module, functionName, input);
   } finally {

@@ -1,6 +1,6 @@
 /** Kills a server under load, starts it again, and judges what is there: as often as is wanted. */
 import { readdirSync, statSync } from 'node:fs';
-import { basename, join, relative } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Test } from 'tap';
 import { temporaryDirectory } from './cli.js';
@@ -11,6 +11,8 @@ import { ServerProcess } from './server-process.js';
 /** A round with fewer acknowledged writes a second shows nothing, and is repeated. */
 const WRITES_PER_SECOND_MIN = 500;
 const VOID_MAX = 5;
+/** Of each database. */
+const SHARDS = 2;
 const LIFE_MS = { min: 400, max: 1400 };
 
 export interface KillRounds {
@@ -41,13 +43,17 @@ export async function killRounds(t: Test, kills: number, seed: number): Promise<
         await server.end('SIGKILL');
       });
       server = await ServerProcess.start({ dataDir });
-      problems.push(...(await load.problems(server)), ...(await strayFiles(server, dataDir)));
+      problems.push(
+        ...(await load.problems(server)),
+        ...(await strayFiles(server, dataDir, false)),
+      );
       if (rate < WRITES_PER_SECOND_MIN) voided++;
       else {
         writesPerSecond.push(rate);
         startMs.push(server.startMs);
       }
     }
+    problems.push(...(await afterCompaction(server, dataDir)));
     const { code } = await server.end('SIGTERM');
     if (code !== 0) problems.push(`the server ended with ${code}`);
     if (/"level":[56]0/.test(server.log)) problems.push(`it logged ${server.log.slice(0, 1000)}`);
@@ -58,24 +64,52 @@ export async function killRounds(t: Test, kills: number, seed: number): Promise<
   return { kills: startMs.length, voided, problems, startMs, writesPerSecond, documents };
 }
 
-/** Files that belong to no database. */
-async function strayFiles(server: ServerProcess, dataDir: string): Promise<string[]> {
+/**
+ * Files that belong to no database. What an interrupted compaction leaves of one that is there is for the next compaction to go on with;
+ * unless `isCompacted`, when there was one.
+ */
+async function strayFiles(
+  server: ServerProcess,
+  dataDir: string,
+  isCompacted: boolean,
+): Promise<string[]> {
   const { text } = await server.client().call('GET', '/_all_dbs');
   const names: string[] = JSON.parse(text);
-  const counts = new Map(names.map((name) => [name, 0]));
-  const stray: string[] = [];
-  for (const entry of readdirSync(dataDir, { recursive: true, encoding: 'utf8' })) {
-    const path = join(dataDir, entry);
-    if (!statSync(path).isFile() || relative(dataDir, path) === 'node.divan') continue;
-    const [, name = ''] = /^([^.]+)\.[0-9]+\.divan$/.exec(basename(path)) ?? [];
-    const count = counts.get(name);
-    if (count === undefined) stray.push(`a stray file: ${entry}`);
-    else counts.set(name, count + 1);
+  const files = readdirSync(dataDir, { recursive: true, encoding: 'utf8' }).filter(
+    (entry) => statSync(join(dataDir, entry)).isFile() && entry !== 'node.divan',
+  );
+  const shards = files.filter((entry) => names.includes(databaseOf(entry)));
+  const stray = files.filter((entry) => {
+    const [, base] =
+      /^\.(.+\.divan)\.(compact|(compact|[0-9a-f]{12})\.new)$/.exec(basename(entry)) ?? [];
+    const isPartial = base !== undefined && shards.includes(join(dirname(entry), base));
+    return !shards.includes(entry) && (isCompacted || !isPartial);
+  });
+  const problems = stray.map((entry) => `a stray file: ${entry}`);
+  for (const name of names) {
+    const count = shards.filter((entry) => databaseOf(entry) === name).length;
+    if (count !== SHARDS) problems.push(`${name} has ${count} files`);
   }
-  for (const [name, count] of counts) {
-    if (count !== 2) stray.push(`${name} has ${count} files`);
+  return problems;
+}
+
+/** The database that the name of a file names; '' if it names none. */
+function databaseOf(entry: string): string {
+  return /^([^.]+)\.[0-9]+\.divan$/.exec(basename(entry))?.[1] ?? '';
+}
+
+/** Compacts all databases; resolves with the files that are left besides them. */
+async function afterCompaction(server: ServerProcess, dataDir: string): Promise<string[]> {
+  const client = server.client();
+  const { text } = await client.call('GET', '/_all_dbs');
+  const names: string[] = JSON.parse(text);
+  for (const name of names) await client.call('POST', `/${name}/_compact`, {});
+  for (let tries = 0; ; tries++) {
+    await delay(100);
+    const infos = await Promise.all(names.map((name) => client.call('GET', `/${name}`)));
+    const isRunning = infos.some(({ text }) => text.includes('"compact_running":true'));
+    if (!isRunning || tries > 100) return strayFiles(server, dataDir, true);
   }
-  return stray;
 }
 
 /** As a line for people. */

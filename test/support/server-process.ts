@@ -53,6 +53,10 @@ export class ServerProcess {
     const startedAt = performance.now();
     const command = [
       ...wrapper,
+      // The test runner has itself loaded into every child, where it takes signals.
+      'env',
+      '-u',
+      'NODE_OPTIONS',
       process.execPath,
       CLI,
       'serve',
@@ -62,8 +66,6 @@ export class ServerProcess {
       dataDir,
     ];
     const env: NodeJS.ProcessEnv = { ...process.env, ...settings, DIVAN_ADMIN: ADMIN };
-    // The test runner wants to be loaded into every child.
-    delete env['NODE_OPTIONS'];
     const [program = '', ...args] = command;
     const child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
     const stderr: string[] = [];
