@@ -22,7 +22,10 @@ export interface AttachmentInput {
   readonly content: 'stub' | 'follows' | Base64Text;
   /** How the bytes are encoded. */
   readonly encoding: 'gzip' | undefined;
-  /** What is said of the bytes, as they are encoded: the MD5 and the length; and the length after decoding. */
+  /**
+   * What is said of the bytes, as they are encoded: the MD5, unless it may be that of another encoding, and the length; and the length
+   * after decoding.
+   */
   readonly digest: Uint8Array | undefined;
   readonly encodedLength: number | undefined;
   readonly length: number | undefined;
@@ -158,6 +161,8 @@ class FieldReader {
     const contentType = this.#text('content_type') ?? 'application/octet-stream';
     checkAttachmentType(contentType);
     const encoding = this.#encoding();
+    // Beside bytes as they are CouchDB shows the digest of what it stores, which it may have compressed; so do copies of that.
+    const isAsStored = content === 'follows' || encoding !== undefined;
     const revpos = this.#fields.get('revpos');
     const length = this.#whole('length');
     return {
@@ -166,7 +171,7 @@ class FieldReader {
         typeof revpos === 'number' && Number.isInteger(revpos) && revpos > 0 ? revpos : undefined,
       content,
       encoding,
-      digest: this.#digest(),
+      digest: isAsStored ? this.#digest() : undefined,
       encodedLength: encoding === undefined ? length : this.#whole('encoded_length'),
       length,
     };

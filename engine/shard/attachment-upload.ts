@@ -43,8 +43,7 @@ export function inlineSource(
     chunks: content.chunks(),
     encoding,
     bytesMax,
-    // CouchDB shows the digest of what it stores, which it may have compressed, beside the bytes as they are; so do copies of that.
-    digest: encoding === undefined ? undefined : digest,
+    digest,
     encodedLength,
     length,
   };

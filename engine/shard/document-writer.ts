@@ -37,6 +37,9 @@ const VALUE_BYTES_MAX = 16 * 1024 * 1024;
 /** What an edit takes of a commit besides its id and body. */
 const EDIT_OVERHEAD_BYTES = 128;
 const EMPTY_BODY_LENGTH = 2;
+/** A batch has at most so many edits, and is full when they have so many bytes: it is applied in one go, bodies are hashed then. */
+const BATCH_EDITS_MAX = 500;
+const BATCH_BYTES_MAX = 4 * 1024 * 1024;
 
 /** What became of an edit. */
 export type EditOutcome =
@@ -315,9 +318,25 @@ function newPrepared(edit: DocumentEdit, hash: number): Prepared {
   return { edit, hash, stored: undefined, row: undefined, largeBody: undefined };
 }
 
+/** What is applied in one go, where others have no turn, counts; for a large body too, of which only a ref gets into the commit. */
 function editCost(idBytes: number, bodyBytes: number): number {
-  const inside = bodyBytes >= LARGE_BODY_BYTES ? 0 : bodyBytes;
-  return inside + idBytes + EDIT_OVERHEAD_BYTES;
+  return bodyBytes + idBytes + EDIT_OVERHEAD_BYTES;
+}
+
+/** Edits in the portions in which they are submitted. */
+export function* inBatches(edits: readonly DocumentEdit[]): Generator<readonly DocumentEdit[]> {
+  let start = 0;
+  let bytes = 0;
+  for (const [index, { body }] of edits.entries()) {
+    const isFull = index - start === BATCH_EDITS_MAX || bytes + body.length > BATCH_BYTES_MAX;
+    if (isFull && index > start) {
+      yield edits.slice(start, index);
+      start = index;
+      bytes = 0;
+    }
+    bytes += body.length;
+  }
+  if (start < edits.length) yield edits.slice(start);
 }
 
 function rowOf(value: Uint8Array | undefined, seq: number): Row {

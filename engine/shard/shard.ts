@@ -18,7 +18,7 @@ import type { Ref } from '../file/ref.js';
 import type { Storage } from '../file/storage.js';
 import { ATTACHMENT_BYTES_MAX, PIECE_BYTES_MAX, type StoredBytes } from './attachment-list.js';
 import { CommitQueue, type CommitTarget } from './commit-queue.js';
-import { EditBatch, type EditOutcome } from './document-writer.js';
+import { EditBatch, type EditOutcome, inBatches } from './document-writer.js';
 import type { DocumentEdit } from './edit.js';
 import { flush } from './flush.js';
 import { FULL_RANGE, type HashRule, type ShardRange } from './hash.js';
@@ -67,8 +67,6 @@ export const OVERLAY_BYTES_DEFAULT = 96 * 1024 * 1024;
 const REPLAY_BYTES_MAX = 256 * 1024 * 1024;
 /** A seal is written when nothing was committed for so long. */
 const SEAL_AFTER_MS = 1000;
-/** `update` puts at most so many edits into one write request. */
-const BATCH_EDITS_MAX = 500;
 
 export class Shard implements CommitTarget {
   readonly #world: ShardWorld;
@@ -162,9 +160,7 @@ export class Shard implements CommitTarget {
   /** Applies edits, each on its own, and resolves when they are durable. Rejects, with nothing acknowledged, only when the shard fails. */
   async update(edits: readonly DocumentEdit[]): Promise<EditOutcome[]> {
     const batches: EditBatch[] = [];
-    for (let at = 0; at < edits.length; at += BATCH_EDITS_MAX) {
-      batches.push(new EditBatch(this.#context, edits.slice(at, at + BATCH_EDITS_MAX)));
-    }
+    for (const batch of inBatches(edits)) batches.push(new EditBatch(this.#context, batch));
     for (const batch of batches) if (batch.hasAttachments) await batch.bringAttachments();
     await Promise.all(batches.map((batch) => this.#submit(batch)));
     return batches.flatMap((batch) => batch.outcomes);

@@ -12,7 +12,7 @@ import {
 import { DocumentScanner, type ScannedDocument } from '../../engine/shard/document.js';
 import type { Revision } from '../../engine/shard/revision.js';
 import type { Database, DatabaseUpload } from '../databases/database.js';
-import { documentWrite, type WriteOptions } from '../databases/document-write.js';
+import { checkSize, documentWrite, type WriteOptions } from '../databases/document-write.js';
 import type { Exchange } from '../http/exchange.js';
 import { interruptible } from '../http/interruptible.js';
 import { PartAssignment } from '../http/multipart-document.js';
@@ -84,9 +84,8 @@ export class DocumentUpload {
       chunks.push(chunk);
     }
     const scanned = await scanDocument(world.host, new DocumentScanner(), Buffer.concat(chunks));
-    const bodyBytesMax = config.get('couchdb/max_document_size');
-    if (scanned.body.length <= bodyBytesMax) return scanned;
-    throw new DivanError('TOO_LARGE', `a document has at most ${bodyBytesMax} bytes`);
+    checkSize(scanned, config.get('couchdb/max_document_size'));
+    return scanned;
   }
 
   /** Stores the attachments that follow. */
