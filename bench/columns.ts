@@ -37,7 +37,10 @@ const SPEED: readonly Column[] = [
 ];
 
 const USAGE: readonly Column[] = [
+  { title: 'p50 ms', value: ({ p50Ms }) => p50Ms, format: fixed(2) },
+  { title: 'p99 ms', value: ({ p99Ms }) => p99Ms, format: fixed(2) },
   { title: 'peak MiB', value: ({ peakMiB }) => peakMiB, format: fixed(0) },
+  { title: 'grown MiB', value: ({ grownMiB }) => grownMiB, format: fixed(0) },
   {
     title: 'read / source',
     value: ({ bytesRead }, result) => perSourceByte(bytesRead, result),

@@ -1,5 +1,6 @@
 /** The families of the bench, with the sizes that they have unless others are asked for. */
 import { commits } from './commits.js';
+import { http } from './http.js';
 import { load } from './load.js';
 import { read } from './read.js';
 import type { BenchInput, BenchResult } from './result.js';
@@ -24,5 +25,6 @@ export const FAMILIES: ReadonlyMap<string, Family> = new Map<string, Family>([
   ['compact', { ...MILLION, run: compact }],
   ['verify', { ...MILLION, run: verify }],
   ['resume', { ...MILLION, run: resume }],
+  ['http', { ...MILLION, run: http, docs: 500_000 }],
   ['checkpoints', { ...MILLION, run: checkpoints }],
 ]);

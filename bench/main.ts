@@ -12,6 +12,9 @@ import { picture } from './picture.js';
 import { jsonReport, markdownReport, resultLines } from './report.js';
 import type { BenchInput, BenchResult } from './result.js';
 
+/** How long requests are sent in smoke size. */
+const SMOKE_SECONDS = 0.1;
+
 /** The sizes that a family is to be measured with. */
 function countsOf(name: string, options: BenchOptions): readonly DocumentCount[] {
   const family = FAMILIES.get(name);
@@ -32,10 +35,13 @@ async function runAll(options: BenchOptions, root: string): Promise<BenchResult[
     const sourceDirectory = join(root, `source-${docs}x${size}`);
     mkdirSync(directory);
     mkdirSync(sourceDirectory, { recursive: true });
-    const { parts, workers, worn, peers } = options;
-    const [runs, discarded] = options.smoke ? [1, 0] : [options.runs, 1];
+    const { parts, workers, worn, peers, smoke } = options;
+    const [runs, discarded, seconds] = smoke
+      ? [1, 0, SMOKE_SECONDS]
+      : [options.runs, 1, options.seconds];
     const input: BenchInput = {
       ...{ directory, sourceDirectory, docs, size, runs, discarded, parts, workers, worn, peers },
+      ...{ seconds, smoke },
     };
     const found = (await FAMILIES.get(name)?.run(input)) ?? [];
     rmSync(directory, { recursive: true });

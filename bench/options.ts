@@ -17,6 +17,7 @@ export interface BenchOptions {
   readonly size?: number;
   readonly sizes?: readonly DocumentCount[];
   readonly runs: number;
+  readonly seconds: number;
   readonly parts: readonly number[];
   readonly workers: number;
   readonly worn: boolean;
@@ -77,6 +78,7 @@ function command(): Command {
       'of the split family: 2,4,8,64 (default: 2)',
       listOf(whole(2, PARTS_MAX)),
     )
+    .option('--seconds <n>', 'how long requests are sent, each time', whole(1), 3)
     .option('--workers <n>', 'threads of a rewrite', whole(0), 1)
     .option('--worn', 'a worn source: updates, conflicts, attachments, dead bytes')
     .option('--peers [names]', `splits by ${PEERS.join(', ')}, too`, listOf(peerName))

@@ -19,11 +19,17 @@ export interface BenchInput {
   readonly worn: boolean;
   /** Other stores that do what a split into two does. */
   readonly peers: readonly string[];
+  /** How long requests are sent where it is not a number of documents that is measured. */
+  readonly seconds: number;
+  /** It only has to be shown that it works. */
+  readonly smoke: boolean;
 }
 
 /** What a process was seen to use while something was measured. Members that the system does not tell are left out. */
 export interface Usage {
   readonly peakMiB?: number | undefined;
+  /** By how much that is more than what it had before. */
+  readonly grownMiB?: number | undefined;
   readonly bytesRead?: number | undefined;
   readonly bytesWritten?: number | undefined;
   /** Delay of the event loop of the process that serves, in milliseconds. */
@@ -34,6 +40,11 @@ export interface Usage {
 /** One run. Times in seconds; members that a family does not know are left out. */
 export interface BenchRun extends Usage {
   readonly seconds: number;
+  /** How many documents it were, where that differs from run to run. */
+  readonly docs?: number | undefined;
+  /** How long a request took. */
+  readonly p50Ms?: number | undefined;
+  readonly p99Ms?: number | undefined;
   /** Copying the source in blocks of 1 MiB and syncing the copy, in the same turn. */
   readonly copySeconds?: number | undefined;
   /** The same with a CRC-32 of every block. */
@@ -89,8 +100,8 @@ export function ratioToCheckedCopy({ checkedCopySeconds, seconds }: BenchRun): n
 }
 
 /** Documents a second. */
-export function docsPerSecond({ docs }: Pick<BenchResult, 'docs'>, { seconds }: BenchRun): number {
-  return docs / seconds;
+export function docsPerSecond(result: Pick<BenchResult, 'docs'>, run: BenchRun): number {
+  return (run.docs ?? result.docs) / run.seconds;
 }
 
 export function isBenchRun(value: unknown): value is BenchRun {

@@ -37,18 +37,16 @@ export const ERROR_CODES = {
   LIMIT: 'A value is larger than the limit that the format sets for it.',
   LOCKED: 'Another process, or another handle of this one, has the file open for writing.',
   METHOD_NOT_ALLOWED: 'The path is served, but not with this method.',
-  NOT_ACCEPTABLE: 'Nothing that can be served is of a type that the caller accepts.',
+  NO_COMMIT: 'The file has bytes and a valid first block but no valid commit.',
+  NO_SPACE: 'The disk or the quota is full.',
   NOT_A_SHARD:
     'The file is not a Divan shard file: its first block is missing, cut short or of another format.',
   NOT_FOUND: 'The file is not there.',
-  NO_COMMIT: 'The file has bytes and a valid first block but no valid commit.',
-  NO_SPACE: 'The disk or the quota is full.',
   OUT_OF_RANGE:
     'A document hashes outside the range of the shard, or outside every target of a split.',
   RANGE_NOT_SATISFIABLE: 'The part of an attachment that was asked for is not there.',
   READ_ONLY: 'The shard was opened for reading only.',
   REPLACED: 'The path names another file than the one that was opened or locked.',
-  REQUEST_TIMEOUT: 'The body of a request came too slowly.',
   SETTINGS_DIFFER:
     'The sources of a merge differ in security, limits or hash rule, and it was not said whose to take.',
   TOO_LARGE: 'A request, or something in it, is larger than the configured limit.',

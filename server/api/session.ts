@@ -1,7 +1,7 @@
 /** `_session`: who calls, logging in and out, as in CouchDB. */
 import { DivanError } from '../../engine/errors.js';
 import type { Exchange } from '../http/exchange.js';
-import { objectOf, parseJson, requiredString } from '../http/json-value.js';
+import { objectOf, optionalString, parseJson, requiredString } from '../http/json-value.js';
 import { Query } from '../http/query.js';
 import type { Route } from '../http/router.js';
 import type { Services } from './services.js';
@@ -62,8 +62,11 @@ async function credentialsOf(exchange: Exchange): Promise<{ name: string; passwo
   const bytes = await exchange.body(BODY_BYTES_MAX);
   if (type === FORM_TYPE) {
     const form = new Query(Buffer.from(bytes).toString('latin1'), FORM_FIELDS_MAX);
-    return { name: form.string('name') ?? '', password: form.string('password') ?? '' };
+    const name = form.string('username') ?? form.string('name') ?? '';
+    return { name, password: form.string('password') ?? '' };
   }
   const body = objectOf(parseJson(bytes), 'the request body');
-  return { name: requiredString(body, 'name'), password: requiredString(body, 'password') };
+  // Cloudant's clients say `username`, and CouchDB takes it.
+  const name = optionalString(body, 'username') ?? requiredString(body, 'name');
+  return { name, password: requiredString(body, 'password') };
 }

@@ -180,7 +180,8 @@ t.test('everything a shard can hold: split, and dump, load, dump', async (t) => 
 
 t.test('what CouchDB answers to _all_docs is taken', async (t) => {
   const directory = temporaryDirectory(t);
-  const file = '{"content_type":"text/plain","revpos":1,"digest":"md5-x","data":"aGk="}';
+  const file =
+    '{"content_type":"text/plain","revpos":1,"digest":"md5-SfaKXIST7CwL9ImCHCH8Ow==","data":"aGk="}';
   const rows = ['a', 'b'].map((id) => {
     const doc = `{"_id":"${id}","_rev":"1-x","n":1.0,"_attachments":{"f":${file}}}`;
     return `{"id":"${id}","key":"${id}","value":{"rev":"1-x"},"doc":${doc}}`;
