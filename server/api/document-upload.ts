@@ -98,10 +98,10 @@ export class DocumentUpload {
       ([, { content }]) => content === 'follows',
     );
     const pending = new Map(inputs);
-    const assignment = new PartAssignment(inputs.map(([name]) => ({ name, stub: {} })));
+    const assignment = new PartAssignment(pending.keys());
     const stored = new Map<string, StoredBytes>();
     for await (const part of interruptible(this.#parts, ending)) {
-      const { name } = assignment.take(part.headers);
+      const name = assignment.take(part.headers);
       const input = pending.get(name);
       if (input !== undefined) stored.set(name, await this.#store(store, input, part, ending));
     }

@@ -32,7 +32,10 @@ declare module 'pouchdb' {
     };
     sync(other: PouchDB): Promise<Synced>;
     info(): Promise<{ readonly doc_count: number }>;
-    put(doc: { readonly _id: string }): Promise<{ readonly rev: string }>;
+    put(doc: {
+      readonly _id: string;
+      readonly [name: string]: unknown;
+    }): Promise<{ readonly rev: string }>;
     get(id: string, options?: { readonly conflicts: boolean }): Promise<Stored>;
     remove(doc: Stored): Promise<unknown>;
     bulkDocs(docs: readonly object[]): Promise<unknown>;

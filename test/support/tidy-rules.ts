@@ -225,7 +225,7 @@ function isComment(line: string): boolean {
 
 export const fileName: Rule = (file) => {
   const name = posix.basename(file.path);
-  const isKebabCase = /^[a-z0-9]+(-[a-z0-9]+)*(\.long)?(\.test)?\.ts$/.test(name);
+  const isKebabCase = /^[a-z0-9]+(-[a-z0-9]+)*(\.long)?(\.test)?(\.d)?\.ts$/.test(name);
   return isKebabCase ? [] : [{ line: 1, text: `${name} is not in kebab-case` }];
 };
 

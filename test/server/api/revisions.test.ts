@@ -305,12 +305,14 @@ t.test('_bulk_get', async (t) => {
 });
 
 t.test('_revs_diff and _missing_revs', async (t) => {
-  const server = await open(t, { 'couchdb/max_bulk_docs_count': '5' });
+  const server = await open(t, { 'couchdb/max_bulk_docs_count': '6' });
   await conflicted(server);
   const third = revOf(await server.put('/db/b', {}));
+  await server.put('/db/b2', {});
   const asked = {
     a: [LEFT, FIRST, '3-abc', '3-abc', '1-abc'],
     b: [third],
+    b2: ['1-abc'],
     none: ['1-abc', '2-abc'],
     empty: [],
   };
@@ -319,19 +321,24 @@ t.test('_revs_diff and _missing_revs', async (t) => {
   t.match(diff, { status: 200 });
   t.equal(
     diff.text,
-    `{"__proto__":{"missing":["1-abc"]},"a":{"missing":["3-abc","1-abc"],"possible_ancestors":["${RIGHT}","${LEFT}"]},"none":{"missing":["1-abc","2-abc"]}}\n`,
+    `{${[
+      '"__proto__":{"missing":["1-abc"]}',
+      `"a":{"missing":["3-abc","1-abc"],"possible_ancestors":["${RIGHT}","${LEFT}"]}`,
+      '"b2":{"missing":["1-abc"]}',
+      '"none":{"missing":["1-abc","2-abc"]}',
+    ]}}\n`,
   );
   const missing = await server.post('/db/_missing_revs', body, { headers: JSON_TYPE });
   t.equal(
     missing.text,
-    '{"missing_revs":{"__proto__":["1-abc"],"a":["3-abc","1-abc"],"none":["1-abc","2-abc"]}}\n',
+    '{"missing_revs":{"__proto__":["1-abc"],"a":["3-abc","1-abc"],"b2":["1-abc"],"none":["1-abc","2-abc"]}}\n',
   );
   t.equal((await server.post('/db/_revs_diff', {})).text, '{}\n');
   for (const bad of ['[]', '{"a":1}', '{"a":["x"]}', '{"a":[1]}', '{"a":[],"a":[]}', '{', '']) {
     const reply = await server.post('/db/_revs_diff', bad, { headers: JSON_TYPE });
     t.equal(reply.status, 400, bad);
   }
-  const many = { a: [], b: [], c: [], d: [], e: [], f: [] };
+  const many = { a: [], b: [], c: [], d: [], e: [], f: [], g: [] };
   t.equal((await server.post('/db/_revs_diff', many)).status, 413);
   t.equal((await server.post('/db/_revs_diff', '{}')).status, 415);
 });
