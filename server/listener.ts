@@ -21,6 +21,8 @@ export interface ListenerOptions {
   readonly keepAliveMs: number;
   /** How long a client may read nothing of a reply. */
   readonly stalledMs: number;
+  /** So many bytes of a reply wait for a client; whoever writes more has to wait itself. */
+  readonly bufferedBytesMax: number;
 }
 
 /** As it is configured. */
@@ -34,6 +36,7 @@ export function listenerOptions(config: Config): ListenerOptions {
     bodyIdleMs: config.get('chttpd/body_timeout'),
     keepAliveMs: config.get('chttpd/idle_timeout'),
     stalledMs: config.get('chttpd/slow_reader_timeout'),
+    bufferedBytesMax: config.get('chttpd/max_buffered_response'),
   };
 }
 
@@ -106,6 +109,7 @@ export class Listener {
       keepAliveTimeout: options.keepAliveMs,
       connectionsCheckingInterval: Math.min(CHECK_MS, options.headerMs),
       noDelay: true,
+      highWaterMark: options.bufferedBytesMax,
     });
     const listener = new Listener(server, host, handler, options);
     server.maxConnections = options.connectionsMax;

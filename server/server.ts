@@ -241,7 +241,7 @@ function newRouter(services: Services): Router {
   const hooks = {
     accepts,
     authorize: authorization.authorize.bind(authorization),
-    onDone: ({ request, response }: Exchange, _route: Route | undefined, startMs: number) =>
+    onDone: ({ request, response }: Exchange, startMs: number) =>
       metrics.request(request.method ?? '', response.statusCode, world.host.now() - startMs),
     onError: (exchange: Exchange, error: unknown) => {
       metrics.error();

@@ -37,16 +37,12 @@ export function revisionsText(path: readonly Revision[]): string {
 
 /** A body with more members, as JSON text, in front of its own. */
 export function withMembers(members: string, body: Uint8Array): Uint8Array {
-  const isEmpty = body.length <= 2;
-  return Buffer.concat([
-    Buffer.from(`{${members}${isEmpty ? '' : ','}`),
-    isEmpty ? CLOSE : body.subarray(1),
-  ]);
+  return Buffer.concat([Buffer.from(`{${members}`), ...restOfObject(body)]);
 }
 
 /** What comes behind other members of an object to add those of a body. */
-export function restOfObject(body: Uint8Array): Uint8Array {
-  return body.length <= 2 ? CLOSE : Buffer.concat([COMMA, body.subarray(1)]);
+export function restOfObject(body: Uint8Array): readonly Uint8Array[] {
+  return body.length <= 2 ? [CLOSE] : [COMMA, body.subarray(1)];
 }
 
 const CLOSE = Buffer.from('}');
@@ -60,11 +56,16 @@ function attachmentText(input: {
   const value = {
     content_type: attachment.contentType,
     revpos: attachment.revpos,
-    digest: `md5-${Buffer.from(attachment.digest).toString('base64')}`,
+    digest: digestText(attachment.digest),
     ...encodingOf(attachment),
     ...(data === undefined ? { length: attachment.decodedLength, stub: true } : { data }),
   };
   return `${JSON.stringify(attachment.name)}:${JSON.stringify(value)}`;
+}
+
+/** A digest as clients know it. */
+export function digestText(digest: Uint8Array): string {
+  return `md5-${Buffer.from(digest).toString('base64')}`;
 }
 
 function encodingOf({ encoding, length }: Attachment): object | undefined {

@@ -52,6 +52,12 @@ export function formatRev(revision: Revision): string {
   return `${revision.gen}-${formatRevId(revision.code)}`;
 }
 
+/** A revision as a JSON string, with its quotes: an id that another store made may hold characters that must be escaped. */
+export function revText(revision: Revision): string {
+  const text = formatRev(revision);
+  return byteAt(revision.code, 0) === 0 ? `"${text}"` : JSON.stringify(text);
+}
+
 export function formatRevId(code: Uint8Array): string {
   const id = Buffer.from(code.buffer, code.byteOffset + 1, code.length - 1);
   return byteAt(code, 0) === 0 ? id.toString('hex') : id.toString();

@@ -3,7 +3,7 @@ import { localDocText } from '../../engine/shard/document-text.js';
 import { readStoredDocument } from '../../engine/shard/id-tree.js';
 import { readLocalDoc } from '../../engine/shard/local-tree.js';
 import { winnerOf } from '../../engine/shard/rev-tree.js';
-import { formatRev } from '../../engine/shard/revision.js';
+import { revText } from '../../engine/shard/revision.js';
 import type { Snapshot } from '../../engine/shard/snapshot.js';
 import { mergedEntries, type ShardEntry } from '../databases/all-documents.js';
 import type { Database } from '../databases/database.js';
@@ -165,7 +165,7 @@ class DocumentList {
     if (this.#kind.tree === 'local') return this.#localRow(entry.key, entry.value);
     const { tree } = readStoredDocument(entry.value);
     const id = JSON.stringify(textOf(entry.key));
-    const row = `"id":${id},"key":${id},"value":{"rev":"${formatRev(winnerOf(tree).revision)}"}`;
+    const row = `"id":${id},"key":${id},"value":{"rev":${revText(winnerOf(tree).revision)}}`;
     if (!this.#query.includeDocs) return this.#row(row);
     return this.#rowWithDocument(row, entry);
   }
@@ -211,9 +211,9 @@ class DocumentList {
     if (tree === 'local') return this.#localRow(id, value);
     const stored = readStoredDocument(value);
     if (!stored.deleted) return this.#entry({ snapshot, key: id, value });
-    const rev = formatRev(winnerOf(stored.tree).revision);
+    const rev = revText(winnerOf(stored.tree).revision);
     const doc = this.#query.includeDocs ? ',"doc":null' : '';
-    return this.#row(`"id":${text},"key":${text},"value":{"rev":"${rev}","deleted":true}${doc}`);
+    return this.#row(`"id":${text},"key":${text},"value":{"rev":${rev},"deleted":true}${doc}`);
   }
 
   #snapshotOf(id: Uint8Array): Snapshot {

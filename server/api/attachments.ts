@@ -18,15 +18,15 @@ import {
   parseRange,
   unsatisfiedContentRange,
 } from '../http/byte-range.js';
-import { formatETag, isRangeWanted } from '../http/etags.js';
+import { isRangeWanted } from '../http/etags.js';
 import type { Exchange } from '../http/exchange.js';
 import { inflated } from '../http/inflate.js';
 import { interruptible } from '../http/interruptible.js';
 import { REST, type Route } from '../http/router.js';
 import { UPLOAD_MEMORY_BYTES } from './document-upload.js';
 import { documentId, leafOf, revisionOf } from './documents.js';
-import { sendAll } from './revision-parts.js';
 import type { Services } from './services.js';
+import { replyWritten } from './written.js';
 
 const EMPTY_BODY = Buffer.from('{}');
 const UNKNOWN_TYPE = 'application/octet-stream';
@@ -93,7 +93,7 @@ class Attachments {
       const attachments = new Map(stubs).set(name, { contentType, revpos: undefined, content });
       return { id, body, deleted, parent, attachments };
     });
-    this.#replyWritten(exchange, 201, id, rev);
+    replyWritten(exchange, 201, id, formatRev(rev));
   }
 
   async remove(exchange: Exchange): Promise<void> {
@@ -103,7 +103,7 @@ class Attachments {
     const attachments = new Map(stubs);
     if (!attachments.delete(exchange.param(REST))) throw missing();
     const { rev } = await database.put({ id, body, deleted, parent, attachments });
-    this.#replyWritten(exchange, 200, id, rev);
+    replyWritten(exchange, 200, id, formatRev(rev));
   }
 
   #database(exchange: Exchange): Database {
@@ -123,12 +123,6 @@ class Attachments {
       const body = await snapshot.body(leaf);
       return { body, deleted: leaf.deleted, parent, stubs: stubsOf(leaf) };
     });
-  }
-
-  #replyWritten(exchange: Exchange, status: number, idBytes: Uint8Array, revision: Revision): void {
-    const id = Buffer.from(idBytes).toString();
-    const rev = formatRev(revision);
-    exchange.reply(status, { ok: true, id, rev }, { ETag: formatETag(rev) });
   }
 }
 
@@ -193,10 +187,8 @@ class AttachmentReply {
     if (encoding !== undefined) this.#exchange.setHeader('Vary', 'Accept-Encoding');
     if (this.#exchange.replyIfUnchanged(this.#tag)) return;
     const range = this.#range();
-    const out = this.#exchange.stream(range === undefined ? 200 : 206, this.#headers(range));
-    if (out.closed) return;
-    await sendAll(out, this.#bytes(range));
-    await out.end();
+    const status = range === undefined ? 200 : 206;
+    await this.#exchange.replyChunks(status, this.#bytes(range), this.#headers(range));
   }
 
   /** The part that is wanted. What is encoded has none: a part of it could not be decoded. */

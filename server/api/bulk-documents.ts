@@ -7,14 +7,15 @@ import { formatRev } from '../../engine/shard/revision.js';
 import type { Database, DocumentWrite } from '../databases/database.js';
 import { checkSize, documentWrite, localWrite } from '../databases/document-write.js';
 import { errorReply } from '../http/error-table.js';
-import { formatETag } from '../http/etags.js';
 import type { Exchange } from '../http/exchange.js';
-import { type JsonElements, splitElements, splitMembers } from '../http/json-members.js';
+import type { JsonElements } from '../http/json-members.js';
 import { parseJson } from '../http/json-value.js';
 import type { Route } from '../http/router.js';
+import { readDocsBody } from './docs-member.js';
 import { isBatch, putLater } from './later-writes.js';
 import { scanDocument } from './scan-document.js';
 import type { Services } from './services.js';
+import { replyWritten } from './written.js';
 
 export function bulkDocumentRoutes(services: Services): Route[] {
   const bulk = new BulkDocuments(services);
@@ -32,8 +33,6 @@ export function bulkDocumentRoutes(services: Services): Route[] {
 
 /** So many bytes are scanned between two turns of the event loop: a few milliseconds. */
 const SLICE_BYTES = 512 * 1024;
-/** The members of a bulk body besides `docs`. */
-const MEMBERS_MAX = 16;
 
 /** A bulk body taken apart: where its documents stand, and how they are meant. */
 interface BulkBody {
@@ -62,12 +61,12 @@ class BulkDocuments {
     const item = await this.#item(bytes, 0, bytes.length, true, new ByteCopies());
     if (item.kind === 'local') {
       const rev = `0-${await database.putLocal(item.edit)}`;
-      this.#replyOne(exchange, item.id, rev);
+      replyWritten(exchange, 201, item.id, rev);
       return;
     }
     if (isBatch(exchange.query)) return putLater(this.#services, exchange, database, item.write);
     const { rev } = await database.put(item.write);
-    this.#replyOne(exchange, item.write.id, formatRev(rev));
+    replyWritten(exchange, 201, item.write.id, formatRev(rev));
   }
 
   async postMany(exchange: Exchange): Promise<void> {
@@ -85,25 +84,13 @@ class BulkDocuments {
     return this.#services.config.get('chttpd/max_http_request_size');
   }
 
-  #replyOne(exchange: Exchange, idBytes: Uint8Array, rev: string): void {
-    const id = Buffer.from(idBytes).toString();
-    exchange.reply(201, { ok: true, id, rev }, { ETag: formatETag(rev) });
-  }
-
   async #read(bytes: Uint8Array): Promise<BulkBody> {
-    const { host } = this.#services.world;
-    const yieldTurn = () => host.yieldTurn();
-    const whole = { start: 0, end: bytes.length };
-    const members = await splitMembers(bytes, whole, { countMax: MEMBERS_MAX, yieldTurn });
-    const docs = members.find(({ name }) => name === 'docs');
-    if (docs === undefined) {
-      throw new DivanError('BAD_REQUEST', 'POST body must include `docs` parameter.');
-    }
-    const countMax = this.#services.config.get('couchdb/max_bulk_docs_count');
-    const elements = await splitElements(bytes, docs, { countMax, yieldTurn });
+    const { config, world } = this.#services;
+    const countMax = config.get('couchdb/max_bulk_docs_count');
+    const missing = 'POST body must include `docs` parameter.';
+    const { docs, others } = await readDocsBody(world.host, bytes, countMax, missing);
     let newEdits = true;
-    for (const { name, start, end } of members) {
-      if (name === 'docs') continue;
+    for (const { name, start, end } of others) {
       const value = parseJson(bytes.subarray(start, end));
       if (name === 'new_edits') {
         if (typeof value !== 'boolean') {
@@ -115,7 +102,7 @@ class BulkDocuments {
         throw new DivanError('BAD_REQUEST', 'all_or_nothing is not supported');
       }
     }
-    return { bytes, docs: elements, newEdits };
+    return { bytes, docs, newEdits };
   }
 
   /** Scans all documents before any is written: if one is malformed, none is. */

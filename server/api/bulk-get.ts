@@ -9,7 +9,6 @@ import { ReadDocument, type ViewOptions } from '../databases/document-view.js';
 import { quality } from '../http/accept.js';
 import { errorReply } from '../http/error-table.js';
 import type { Exchange } from '../http/exchange.js';
-import { splitElements, splitMembers } from '../http/json-members.js';
 import {
   type JsonObject,
   memberOf,
@@ -21,19 +20,13 @@ import {
 import type { OutgoingPart } from '../http/multipart-writer.js';
 import type { ReplyStream } from '../http/reply-stream.js';
 import type { Route } from '../http/router.js';
+import { readDocsBody } from './docs-member.js';
 import { REVISIONS_MAX, viewOptions } from './documents.js';
-import {
-  findRevisions,
-  missingPart,
-  replyMultipart,
-  revisionPart,
-  sendAll,
-} from './revision-parts.js';
+import { findRevisions, missingPart, replyMultipart, revisionPart } from './revision-parts.js';
 import type { Services } from './services.js';
 
 /** What asks for one document has at most so many bytes. */
 const ITEM_BYTES_MAX = 1024 * 1024;
-const MEMBERS_MAX = 16;
 /** Others have their turn after so many items. */
 const SLICE_ITEMS = 100;
 
@@ -103,18 +96,12 @@ class BulkGet {
   /** Reads all of the request before anything is replied. Throws `BAD_REQUEST`, `INVALID_JSON`, `TOO_LARGE`. */
   async #read(bytes: Uint8Array): Promise<readonly Item[]> {
     const { config, world } = this.#services;
-    const yieldTurn = () => world.host.yieldTurn();
-    const whole = { start: 0, end: bytes.length };
-    const members = await splitMembers(bytes, whole, { countMax: MEMBERS_MAX, yieldTurn });
-    const docs = members.find(({ name }) => name === 'docs');
-    if (docs === undefined) {
-      throw new DivanError('BAD_REQUEST', 'Missing JSON list of `docs`.');
-    }
     const countMax = config.get('couchdb/max_bulk_get_count');
-    const elements = await splitElements(bytes, docs, { countMax, yieldTurn });
+    const missing = 'Missing JSON list of `docs`.';
+    const { docs } = await readDocsBody(world.host, bytes, countMax, missing);
     const items: Item[] = [];
-    for (let index = 0; index < elements.length; index++) {
-      const text = bytes.subarray(elements.start(index), elements.end(index));
+    for (let index = 0; index < docs.length; index++) {
+      const text = bytes.subarray(docs.start(index), docs.end(index));
       if (text.length > ITEM_BYTES_MAX) {
         throw new DivanError(
           'TOO_LARGE',
@@ -122,7 +109,7 @@ class BulkGet {
         );
       }
       items.push(itemOf(objectOf(parseJson(text), 'an entry of `docs`')));
-      if (index % SLICE_ITEMS === SLICE_ITEMS - 1) await yieldTurn();
+      if (index % SLICE_ITEMS === SLICE_ITEMS - 1) await world.host.yieldTurn();
     }
     return items;
   }
@@ -245,6 +232,6 @@ async function writeFound(out: ReplyStream, found: Found): Promise<void> {
     return;
   }
   await out.text('{"ok":');
-  await sendAll(out, found.document.chunks(found.leaf, found.view));
+  await out.all(found.document.chunks(found.leaf, found.view));
   await out.text('}');
 }

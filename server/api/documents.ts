@@ -12,7 +12,7 @@ import type { Database, DocumentWrite, NewAttachment } from '../databases/databa
 import { ReadDocument, type ViewOptions } from '../databases/document-view.js';
 import { agreed, checkSize, documentWrite, localWrite } from '../databases/document-write.js';
 import { namedQuality } from '../http/accept.js';
-import { formatETag, revisionOfIfMatch } from '../http/etags.js';
+import { revisionOfIfMatch } from '../http/etags.js';
 import type { Exchange } from '../http/exchange.js';
 import { percentDecode } from '../http/percent.js';
 import type { Query } from '../http/query.js';
@@ -20,9 +20,10 @@ import type { Route } from '../http/router.js';
 import { DocumentUpload } from './document-upload.js';
 import { isBatch, putLater } from './later-writes.js';
 import { replyOpenRevisions } from './open-revisions.js';
-import { replyRelated, sendAll } from './revision-parts.js';
+import { replyRelated } from './revision-parts.js';
 import { scanDocument } from './scan-document.js';
 import type { Services } from './services.js';
+import { replyWritten } from './written.js';
 
 /** At most so many revisions are asked for at once. */
 export const REVISIONS_MAX = 10_000;
@@ -159,10 +160,7 @@ class Documents {
     if (related > 0 && related >= namedQuality(accept, 'application/json')) {
       return replyRelated(this.#services, exchange, document, leaf, options);
     }
-    const out = exchange.stream(200);
-    if (out.closed) return;
-    await sendAll(out, document.chunks(leaf, options));
-    await out.end();
+    await exchange.replyChunks(200, document.chunks(leaf, options));
   }
 
   async put(exchange: Exchange): Promise<void> {
@@ -276,17 +274,16 @@ class Documents {
   }
 
   #replyWritten(exchange: Exchange, id: Uint8Array, rev: string, deleted: boolean): void {
-    const text = Buffer.from(id).toString();
     const { host } = exchange.request.headers;
-    if (host !== undefined) exchange.setHeader('Location', locationOf(host, exchange, text));
-    exchange.reply(deleted ? 200 : 201, { ok: true, id: text, rev }, { ETag: formatETag(rev) });
+    if (host !== undefined) exchange.setHeader('Location', locationOf(host, exchange, id));
+    replyWritten(exchange, deleted ? 200 : 201, id, rev);
   }
 }
 
 const EMPTY_BODY = Buffer.from('{}');
 
-function locationOf(host: string, exchange: Exchange, id: string): string {
-  const path = id.split('/').map(encodeURIComponent).join('/');
+function locationOf(host: string, exchange: Exchange, id: Uint8Array): string {
+  const path = Buffer.from(id).toString().split('/').map(encodeURIComponent).join('/');
   return `http://${host}/${encodeURIComponent(exchange.param('db'))}/${path}`;
 }
 

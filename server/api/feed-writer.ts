@@ -3,7 +3,7 @@ import type { Entry } from '../../engine/btree/tree.js';
 import { readSeq } from '../../engine/file/byte-reader.js';
 import { ChangeText } from '../../engine/shard/change-text.js';
 import { withMembers } from '../../engine/shard/document-text.js';
-import { formatRev } from '../../engine/shard/revision.js';
+import { revText } from '../../engine/shard/revision.js';
 import { readRow } from '../../engine/shard/seq-tree.js';
 import type { Snapshot } from '../../engine/shard/snapshot.js';
 import type { ChangeRun } from '../databases/changes.js';
@@ -97,7 +97,7 @@ async function documentOf(
     return document === undefined ? NULL : document.text(document.winner, view);
   }
   const text = JSON.stringify(Buffer.from(id.buffer, id.byteOffset, id.length).toString());
-  const members = `"_id":${text},"_rev":${JSON.stringify(formatRev(winner.revision))}`;
+  const members = `"_id":${text},"_rev":${revText(winner.revision)}`;
   const deleted = winner.deleted ? ',"_deleted":true' : '';
   return withMembers(members + deleted, await snapshot.body(winner));
 }

@@ -12,7 +12,6 @@ import {
   missingPart,
   replyMultipart,
   revisionPart,
-  sendAll,
 } from './revision-parts.js';
 import type { Services } from './services.js';
 
@@ -77,7 +76,7 @@ class OpenRevisions {
         await out.text(`${separator}${JSON.stringify({ missing: found.missing })}`);
       } else if (this.#document !== undefined) {
         await out.text(`${separator}{"ok":`);
-        await sendAll(out, this.#document.chunks(found.leaf, this.#options));
+        await out.all(this.#document.chunks(found.leaf, this.#options));
         await out.text('}');
       }
       separator = ',';

@@ -13,29 +13,13 @@ import {
   relatedPart,
   writeMultipart,
 } from '../http/multipart-writer.js';
-import type { ReplyStream } from '../http/reply-stream.js';
 import type { Services } from './services.js';
 
 const BOUNDARY_BYTES = 16;
-/** More is not given to the connection in one go, so that a slow client is seen to read. */
-const WRITE_BYTES_MAX = 64 * 1024;
 
 /** A boundary that no client can have known when it wrote what stands between. */
-export function newBoundary(services: Services): string {
+function newBoundary(services: Services): string {
   return Buffer.from(services.world.host.randomBytes(BOUNDARY_BYTES)).toString('hex');
-}
-
-/** Adds all chunks to a reply, as slowly as its client reads. Throws `ABORTED`, and what the source throws. */
-export async function sendAll(
-  out: ReplyStream,
-  chunks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
-): Promise<void> {
-  for await (const chunk of chunks) {
-    for (let at = 0; at < chunk.length; at += WRITE_BYTES_MAX) {
-      const waiting = out.bytes(chunk.subarray(at, at + WRITE_BYTES_MAX));
-      if (waiting !== undefined) await waiting;
-    }
-  }
 }
 
 /** A document and the attachments that follow it, as they are stored. The first part is the document. */
@@ -79,13 +63,10 @@ export async function replyRelated(
   const boundary = newBoundary(services);
   const parts = await partsOf(document, leaf, options);
   const length = multipartLength(boundary, parts);
-  const out = exchange.stream(200, {
+  await exchange.replyChunks(200, writeMultipart(boundary, parts), {
     'Content-Type': multipartType('related', boundary),
     ...(length === undefined ? {} : { 'Content-Length': String(length) }),
   });
-  if (out.closed) return;
-  await sendAll(out, writeMultipart(boundary, parts));
-  await out.end();
 }
 
 /** Replies with a multipart body whose parts are made when their turn comes. */
@@ -96,10 +77,8 @@ export async function replyMultipart(
   parts: AsyncIterable<OutgoingPart>,
 ): Promise<void> {
   const boundary = newBoundary(services);
-  const out = exchange.stream(200, { 'Content-Type': multipartType(kind, boundary) });
-  if (out.closed) return;
-  await sendAll(out, writeMultipart(boundary, parts));
-  await out.end();
+  const headers = { 'Content-Type': multipartType(kind, boundary) };
+  await exchange.replyChunks(200, writeMultipart(boundary, parts), headers);
 }
 
 /** A revision that was asked for: a leaf, or one that can not be read. */

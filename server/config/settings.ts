@@ -110,7 +110,7 @@ const TABLE = {
     max: 64 * GIB,
   }),
   'chttpd/max_buffered_response': bytes({
-    default: MIB,
+    default: 64 * KIB,
     about: 'How many bytes of a reply wait for a client that reads slowly.',
     min: 16 * KIB,
     max: GIB,

@@ -1,7 +1,12 @@
 /** Stored documents as clients read them: put together from bytes, bodies are not parsed. */
 import { DivanError } from '../../engine/errors.js';
 import type { Attachment } from '../../engine/shard/attachment-list.js';
-import { restOfObject, revisionsText, withMembers } from '../../engine/shard/document-text.js';
+import {
+  digestText,
+  restOfObject,
+  revisionsText,
+  withMembers,
+} from '../../engine/shard/document-text.js';
 import { readStoredDocument, type StoredDocument } from '../../engine/shard/id-tree.js';
 import {
   decodeTree,
@@ -10,7 +15,12 @@ import {
   pathTo,
   type RevTree,
 } from '../../engine/shard/rev-tree.js';
-import { compareRevisions, formatRev, type Revision } from '../../engine/shard/revision.js';
+import {
+  compareRevisions,
+  formatRev,
+  type Revision,
+  revText,
+} from '../../engine/shard/revision.js';
 import type { Leaf } from '../../engine/shard/seq-tree.js';
 import type { Snapshot } from '../../engine/shard/snapshot.js';
 import { inflated } from '../http/inflate.js';
@@ -149,7 +159,7 @@ export class ReadDocument {
 
   /** The members of a leaf without its body and attachments. */
   #members(leaf: Leaf, options: ViewOptions): string[] {
-    const members = [`"_id":${JSON.stringify(this.id)},"_rev":"${formatRev(leaf.revision)}"`];
+    const members = [`"_id":${JSON.stringify(this.id)},"_rev":${revText(leaf.revision)}`];
     if (leaf.deleted) members.push('"_deleted":true');
     if (options.revs === true) members.push(revisionsText(this.pathOf(leaf)));
     if (options.revsInfo === true) members.push(`"_revs_info":${JSON.stringify(this.#info(leaf))}`);
@@ -190,7 +200,7 @@ export class ReadDocument {
       separator = ',';
     }
     yield Buffer.from('}');
-    yield restOfObject(await this.#snapshot.body(leaf));
+    yield* restOfObject(await this.#snapshot.body(leaf));
   }
 
   /** The bytes of an attachment as clients see them, which is decoded unless they are told how it is encoded. */
@@ -237,11 +247,6 @@ export function describe(attachment: Attachment, options: ViewOptions): object {
       ? { encoding, encoded_length: length }
       : undefined),
   };
-}
-
-/** A digest as clients know it. */
-export function digestText(digest: Uint8Array): string {
-  return `md5-${Buffer.from(digest).toString('base64')}`;
 }
 
 function memberText(name: string, value: object): string {

@@ -72,11 +72,6 @@ function shardFile(name: string, range: ShardRange, timestamp: number): string {
   return `shards/${formatRange(range)}/${fileNameOf(name)}.${timestamp}${SUFFIX}`;
 }
 
-/** The name of a shard as CouchDB's clients know it: `shards/<range>/<db>.<timestamp>`. */
-export function shardName(map: ShardMap, range: ShardRange): string {
-  return `shards/${formatRange(range)}/${map.name}.${map.timestamp}`;
-}
-
 /** The name of the database, and of the shard as CouchDB's clients know it, of a shard file. */
 export function namesOfShardFile(path: string): {
   readonly database: string;

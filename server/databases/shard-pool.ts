@@ -18,7 +18,7 @@ export interface PoolOptions extends ShardOptions {
   readonly openMax: number;
   /** A shard that nobody used for so long is closed. */
   readonly idleMs: number;
-  /** Called when a shard was opened for writing, and before it is closed. Must not throw. */
+  /** Called when a shard was opened for writing. Must not throw. */
   readonly onOpened?: ((slot: ShardSlot, shard: Shard) => void) | undefined;
 }
 
@@ -68,7 +68,7 @@ export class ShardPool {
   /** Makes a shard file, which is then open. Throws what `Shard.create` throws. */
   async create(path: string, options: CreateOptions): Promise<void> {
     const shard = await Shard.create(this.world, path, { ...this.options, ...options });
-    await this.slot(path).adopt(shard);
+    this.slot(path).adopt(shard);
   }
 
   /** Closes a slot for good, once its users are done; using it throws `NOT_FOUND` from now on. */
@@ -161,11 +161,6 @@ export class ShardSlot {
     this.path = path;
   }
 
-  /** The shard if it is open and works: the common case, without a promise. */
-  get shard(): Shard | undefined {
-    return this.#shard;
-  }
-
   get isDropped(): boolean {
     return this.#dropped;
   }
@@ -231,7 +226,7 @@ export class ShardSlot {
   }
 
   /** Of `ShardPool`: takes a shard that was just made. */
-  async adopt(shard: Shard): Promise<void> {
+  adopt(shard: Shard): void {
     assert(this.#shard === undefined && !this.#dropped, 'a new file has a new slot');
     this.#take(shard);
   }

@@ -4,7 +4,6 @@
  * A list of tags is written `"a", W/"b"` or `*`. CouchDB's clients also send a bare revision where a tag belongs, without
  * quotes; such a word counts as the strong tag that it is meant to be.
  */
-import assert from 'node:assert/strict';
 import { DivanError, isDivanError } from '../../engine/errors.js';
 
 /** A tag without its quotes. */
@@ -21,10 +20,9 @@ const ENTRY =
   /[ \t]*(?:(?:(W\/)?"([\x21\x23-\x7e\x80-\xff]*)"|([\x21\x23-\x29\x2b\x2d-\x7e]+))[ \t]*)?(?:,|$)/y;
 const TAGS_MAX = 1000;
 
-/** The tag as a header has it. REQUIRES: `text` is printable ASCII without spaces and quotes. */
-export function formatETag(text: string): string {
-  assert.match(text, /^[\x21\x23-\x7e]*$/, 'a tag that no header can hold');
-  return `"${text}"`;
+/** The tag as a header has it; undefined for a text that none can hold, such as a revision that another store named at will. */
+export function formatETag(text: string): string | undefined {
+  return /^[\x21\x23-\x7e]*$/.test(text) ? `"${text}"` : undefined;
 }
 
 /** The list that a header holds. Empty entries are passed over, as in any list of HTTP. Throws `BAD_REQUEST`. */
@@ -49,17 +47,6 @@ export function isNotModified(ifNoneMatch: string | undefined, current: string):
   if (ifNoneMatch === undefined) return false;
   const tags = tagsOrNone(ifNoneMatch);
   return tags === '*' || tags.some((tag) => tag.text === current);
-}
-
-/**
- * True if `If-Match` allows to go on with what has the tag `current` now; undefined: there is nothing yet, which no list and
- * no `*` allows. Without the header all is allowed. Weak tags count for nothing. Throws `BAD_REQUEST`.
- */
-export function isMatch(ifMatch: string | undefined, current: string | undefined): boolean {
-  if (ifMatch === undefined) return true;
-  const tags = parseETags(ifMatch);
-  if (current === undefined) return false;
-  return tags === '*' || tags.some((tag) => !tag.weak && tag.text === current);
 }
 
 /** True if a `Range` is to be honoured beside this `If-Range`, which a date or a malformed tag forbids. */

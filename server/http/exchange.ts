@@ -188,9 +188,16 @@ export class Exchange {
     passOver(request, this.#context.host, () => response.end());
   }
 
+  /** Sends along the entity tag of what is replied; false if it is one that no header can hold. */
+  setETag(tag: string): boolean {
+    const text = formatETag(tag);
+    if (text !== undefined) this.setHeader('ETag', text);
+    return text !== undefined;
+  }
+
   /** Sends an entity tag along; replies that the client has it already, if its `If-None-Match` says so, and is true then. */
   replyIfUnchanged(tag: string): boolean {
-    this.setHeader('ETag', formatETag(tag));
+    if (!this.setETag(tag)) return false;
     if (!isNotModified(this.header('if-none-match'), tag)) return false;
     this.#writeHead(304, {});
     this.response.end();
@@ -202,6 +209,18 @@ export class Exchange {
     this.#writeHead(status, headers);
     if (this.isHead) this.response.end();
     return new ReplyStream(this.response, this.#context.host, this.limits.stalledMs);
+  }
+
+  /** Replies with chunks as they come. */
+  async replyChunks(
+    status: number,
+    chunks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
+    headers?: Headers,
+  ): Promise<void> {
+    const out = this.stream(status, headers);
+    if (out.closed) return;
+    await out.all(chunks);
+    await out.end();
   }
 
   /** Of the router: lets go of what the body took. */

@@ -349,19 +349,15 @@ export async function splitMembers(
   range: JsonRange,
   options: SplitOptions,
 ): Promise<readonly JsonMember[]> {
-  const { members, splitter } = memberSplitter(source, range, options.countMax);
+  const members: JsonMember[] = [];
+  const names = new Set<string>();
+  const splitter = new Splitter(source, range, true, (start, end) => {
+    const { name } = splitter;
+    checkCount(members.length, options.countMax, 'an object', 'members');
+    members.push({ name, start, end });
+    if (names.size === names.add(name).size) throw duplicate(name, start);
+  });
   while (!splitter.run(SLICE_BYTES)) await options.yieldTurn();
-  return members;
-}
-
-/** As `splitMembers`, for a text so small that it needs no slices. */
-export function splitSmallObject(
-  source: Uint8Array,
-  range: JsonRange,
-  countMax: number,
-): readonly JsonMember[] {
-  const { members, splitter } = memberSplitter(source, range, countMax);
-  while (!splitter.run(SLICE_BYTES));
   return members;
 }
 
@@ -381,22 +377,6 @@ export async function splitElements(
   });
   while (!splitter.run(SLICE_BYTES)) await options.yieldTurn();
   return elements;
-}
-
-function memberSplitter(
-  source: Uint8Array,
-  range: JsonRange,
-  countMax: number,
-): { members: readonly JsonMember[]; splitter: Splitter } {
-  const members: JsonMember[] = [];
-  const names = new Set<string>();
-  const splitter = new Splitter(source, range, true, (start, end) => {
-    const { name } = splitter;
-    checkCount(members.length, countMax, 'an object', 'members');
-    members.push({ name, start, end });
-    if (names.size === names.add(name).size) throw duplicate(name, start);
-  });
-  return { members, splitter };
 }
 
 function checkCount(count: number, countMax: number, what: string, of: string): void {

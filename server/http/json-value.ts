@@ -88,11 +88,6 @@ export function optionalBoolean(object: JsonObject, name: string): boolean | und
   throw bad(`\`${name}\` must be true or false`);
 }
 
-/** Throws `BAD_REQUEST` if the member is missing or neither true nor false. */
-export function requiredBoolean(object: JsonObject, name: string): boolean {
-  return required(optionalBoolean(object, name), name);
-}
-
 /** Throws `BAD_REQUEST` if the member is there and no integer within the bounds. */
 export function optionalInteger(
   object: JsonObject,
@@ -103,22 +98,6 @@ export function optionalInteger(
   if (value === undefined) return undefined;
   if (isIntegerWithin(value, bounds)) return value;
   throw bad(`\`${name}\` must be an integer from ${bounds.min} to ${bounds.max}`);
-}
-
-/** Throws `BAD_REQUEST` if the member is missing or no integer within the bounds. */
-export function requiredInteger(object: JsonObject, name: string, bounds: IntegerBounds): number {
-  return required(optionalInteger(object, name, bounds), name);
-}
-
-/** Throws `BAD_REQUEST` if the member is there and no object. */
-export function optionalObject(object: JsonObject, name: string): JsonObject | undefined {
-  const value = memberOf(object, name);
-  return value === undefined ? undefined : objectOf(value, `\`${name}\``);
-}
-
-/** Throws `BAD_REQUEST` if the member is missing or no object. */
-export function requiredObject(object: JsonObject, name: string): JsonObject {
-  return required(optionalObject(object, name), name);
 }
 
 /** An array of at most `countMax` values of any kind. Throws `BAD_REQUEST`, or `TOO_LARGE` for a longer one. */

@@ -9,6 +9,9 @@ import type { Host } from '../../engine/file/host.js';
 /** Parts are put together into chunks of this size. */
 const CHUNK_BYTES = 32 * 1024;
 
+/** More is not given to the connection in one go, so that a slow client is seen to read. */
+const WRITE_BYTES_MAX = 64 * 1024;
+
 const NO_CHUNK = Buffer.alloc(0);
 
 export class ReplyStream {
@@ -56,6 +59,16 @@ export class ReplyStream {
     this.#room().set(part, 0);
     this.#used = part.length;
     return waiting;
+  }
+
+  /** Adds all chunks, as slowly as the client reads. Throws also what the source throws. */
+  async all(chunks: Iterable<Uint8Array> | AsyncIterable<Uint8Array>): Promise<void> {
+    for await (const chunk of chunks) {
+      for (let at = 0; at < chunk.length; at += WRITE_BYTES_MAX) {
+        const waiting = this.bytes(chunk.subarray(at, at + WRITE_BYTES_MAX));
+        if (waiting !== undefined) await waiting;
+      }
+    }
   }
 
   /** Sends what was put together; resolves when the client has room for more. */

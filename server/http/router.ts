@@ -36,7 +36,7 @@ export interface RouterHooks {
   /** Finds out who calls and whether it may. Throws `UNAUTHORIZED`, `FORBIDDEN`, `NOT_FOUND`. */
   readonly authorize: (exchange: Exchange, route: Route) => Promise<void> | void;
   /** Told of every request when its reply is complete or given up. */
-  readonly onDone?: (exchange: Exchange, route: Route | undefined, startMs: number) => void;
+  readonly onDone?: (exchange: Exchange, startMs: number) => void;
   /** Told of defects and of failures that an operator should look into; returns an id under which they were logged. */
   readonly onError: (exchange: Exchange, error: unknown) => string;
 }
@@ -88,11 +88,10 @@ export class Router {
   async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const startMs = this.#context.host.now();
     let exchange = new Exchange(this.#context, request, response, NO_PARAMS, '');
-    let route: Route | undefined;
     try {
       const target = parseTarget(request.url ?? '', this.#urlBytesMax);
       const found = this.#find(request.method ?? '', target);
-      route = found.route;
+      const { route } = found;
       exchange = new Exchange(
         this.#context,
         request,
@@ -107,7 +106,7 @@ export class Router {
       this.#fail(exchange, error);
     } finally {
       exchange.finish();
-      this.#hooks.onDone?.(exchange, route, startMs);
+      this.#hooks.onDone?.(exchange, startMs);
     }
   }
 

@@ -2,9 +2,17 @@
  * Goal: each limit of the settings that a single request can reach holds, and what is just within it passes.
  * Method: small limits, and for each a request that is over it and one that is not.
  */
+import type { ServerResponse } from 'node:http';
 import { gzipSync } from 'node:zlib';
 import t from 'tap';
-import { type CallOptions, TestServer, type TestServerOptions } from '../support/server.js';
+import { Listener, listenerOptions } from '../../server/listener.js';
+import {
+  type CallOptions,
+  realServerHost,
+  TestServer,
+  type TestServerOptions,
+} from '../support/server.js';
+import { configOf } from '../support/server-world.js';
 
 type Settings = NonNullable<TestServerOptions['settings']>;
 
@@ -241,3 +249,23 @@ for (const { what, settings = {}, method, path, body, headers, status, within } 
     t.ok(passed.status < 300, `within the limit: ${passed.status} ${passed.text}`);
   });
 }
+
+t.test('how much of a reply waits for its client', async (t) => {
+  for (const [bytes, waits] of [
+    ['16 KiB', true],
+    ['1 MiB', false],
+  ] as const) {
+    const config = configOf('[chttpd]', `max_buffered_response = ${bytes}`);
+    let isFull: boolean | undefined;
+    const handler = (_: unknown, response: ServerResponse) => {
+      isFull = !response.write(Buffer.alloc(100_000));
+      response.end();
+    };
+    const options = { ...listenerOptions(config), port: 0 };
+    const listener = await Listener.open(realServerHost, handler, options);
+    const reply = await fetch(`http://127.0.0.1:${listener.address.port}/`);
+    t.equal((await reply.arrayBuffer()).byteLength, 100_000);
+    t.equal(isFull, waits, bytes);
+    await listener.close();
+  }
+});

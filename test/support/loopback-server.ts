@@ -1,14 +1,11 @@
-/** A real server on a loopback port, with its files in memory, and a client for it. Its time may run faster than ours. */
+/** A `TestServer` with its files in memory, whose time may run faster than ours, and a client that gives answers as they come. */
 import { request as httpRequest, type IncomingMessage } from 'node:http';
-import pino from 'pino';
 import type { Test } from 'tap';
 import { MemoryStorage } from '../../engine/file/memory-storage.js';
-import { nodeHost } from '../../engine/file/node-host.js';
-import { Config } from '../../server/config/config.js';
-import { environmentName, SETTING_NAMES, type SettingName } from '../../server/config/settings.js';
-import { Listener, listenerOptions } from '../../server/listener.js';
-import { DivanServer } from '../../server/server.js';
+import type { SettingName } from '../../server/config/settings.js';
+import type { DivanServer } from '../../server/server.js';
 import type { ServerHost } from '../../server/world.js';
+import { ADMIN, basic, realServerHost, TestServer } from './server.js';
 
 export interface LoopbackOptions {
   /** Texts of settings. */
@@ -23,50 +20,23 @@ export interface Answer {
   readonly text: string;
 }
 
-/** Hashes that take a fifth of a second are for those who have something to hide. */
-const QUICK = { 'chttpd_auth/iterations': '3' };
-const ADMIN = 'admin:secret-of-the-tests';
+/** Where the files are in memory. */
+const DATA_DIR = '/data';
 
 export class LoopbackServer {
   readonly server: DivanServer;
-  readonly #listener: Listener;
+  readonly #running: TestServer;
 
-  private constructor(server: DivanServer, listener: Listener) {
-    this.server = server;
-    this.#listener = listener;
+  private constructor(running: TestServer) {
+    this.server = running.server;
+    this.#running = running;
   }
 
   /** Runs until the test ends. */
   static async start(t: Test, options: LoopbackOptions = {}): Promise<LoopbackServer> {
     const { settings = {}, speed = 1 } = options;
-    const host = hostOf(speed);
-    const config = new Config({
-      environment: Object.fromEntries(
-        SETTING_NAMES.map((name) => [environmentName(name), { ...QUICK, ...settings }[name]]),
-      ),
-      flags: new Map([['--data-dir', '/data']]),
-      readFile: () => undefined,
-    });
-    const server = await DivanServer.build({
-      world: { storage: new MemoryStorage(), host },
-      config,
-      log: pino({ level: 'silent' }),
-      version: '0.0.0',
-      admin: ADMIN,
-      hashThreads: 0,
-      rewriteWorkers: 0,
-    });
-    const listener = await Listener.open(nodeHostWithTime, server.handler, {
-      ...listenerOptions(config),
-      host: '127.0.0.1',
-      port: 0,
-    });
-    t.teardown(async () => {
-      server.stop();
-      await listener.close();
-      await server.close();
-    });
-    return new LoopbackServer(server, listener);
+    const world = { storage: new MemoryStorage(), host: hostOf(speed), dataDir: DATA_DIR };
+    return new LoopbackServer(await TestServer.open(t, { ...world, settings }));
   }
 
   /** The whole answer to a request; a body that is no text is sent as JSON. */
@@ -94,9 +64,9 @@ export class LoopbackServer {
     body?: unknown,
     headers: Record<string, string> = {},
   ): Promise<IncomingMessage> {
-    const { port } = this.#listener.address;
+    const { port } = this.#running.listener.address;
     const type = body === undefined ? {} : { 'content-type': 'application/json' };
-    const authorization = `Basic ${Buffer.from(ADMIN).toString('base64')}`;
+    const authorization = basic(ADMIN);
     return new Promise((resolve, reject) => {
       const request = httpRequest({
         ...{ host: '127.0.0.1', port, method, path, agent: false },
@@ -114,12 +84,10 @@ export interface JsonAnswer {
   readonly [index: number]: JsonAnswer;
 }
 
-const nodeHostWithTime: ServerHost = { ...nodeHost, timeOfDay: () => Date.now() };
-
 function hostOf(speed: number): ServerHost {
   return {
-    ...nodeHostWithTime,
+    ...realServerHost,
     now: () => performance.now() * speed,
-    setTimer: (run, delayMs) => nodeHost.setTimer(run, delayMs / speed),
+    setTimer: (run, delayMs) => realServerHost.setTimer(run, delayMs / speed),
   };
 }

@@ -12,7 +12,6 @@ import { environmentName, isSettingName, type SettingName } from '../../server/c
 import { Listener, listenerOptions } from '../../server/listener.js';
 import { DivanServer } from '../../server/server.js';
 import type { ServerHost } from '../../server/world.js';
-import { VirtualHost } from './virtual-host.js';
 
 export const ADMIN = 'admin:secret-of-the-tests';
 
@@ -44,13 +43,6 @@ export interface Reply {
   /** The value of a JSON body; the text of another one. */
   readonly body: unknown;
   readonly text: string;
-}
-
-/** A `VirtualHost` with a time of day, which moves with its clock. */
-export class VirtualServerHost extends VirtualHost implements ServerHost {
-  timeOfDay(): number {
-    return 1_700_000_000_000 + this.now();
-  }
 }
 
 export const realServerHost: ServerHost = { ...nodeHost, timeOfDay: () => Date.now() };

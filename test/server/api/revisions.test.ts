@@ -370,3 +370,25 @@ t.test('COPY takes attachments along', async (t) => {
   t.equal(copied.status, 201);
   t.equal((await server.get('/db/copy/f')).text, FOO.toString());
 });
+
+t.test('revisions that another store named at will', async (t) => {
+  const server = await open(t);
+  for (const [id, rev] of [
+    ['quote', '1-a"b'],
+    ['beyond', '1-ü'],
+    ['space', '1-a b'],
+  ]) {
+    const path = `/db/${id}`;
+    const put = await server.put(`${path}?new_edits=false`, { _rev: rev });
+    t.match(put, { status: 201, body: { rev } });
+    t.equal(put.headers.get('ETag'), null, 'no header can hold it');
+    t.match(await server.get(path), { status: 200, body: { _id: id, _rev: rev } });
+    t.match(await server.get(`${path}?meta=true`), { body: { _revs_info: [{ rev }] } });
+    const keys = JSON.stringify([id]);
+    const rows = [{ id, value: { rev } }];
+    t.match(await server.get(`/db/_all_docs?keys=${keys}`), { body: { rows } });
+    t.match(await server.put(path, { _rev: rev, edited: true }), { status: 201 });
+  }
+  const { body } = await server.get('/db/_all_docs');
+  t.match(body, { rows: [{ id: 'beyond' }, { id: 'quote' }, { id: 'space' }] });
+});

@@ -3,7 +3,8 @@
  * Method: a server on a port of its own, through fetch.
  */
 import t from 'tap';
-import { type Reply, TestServer, VirtualServerHost } from '../../support/server.js';
+import { type Reply, TestServer } from '../../support/server.js';
+import { VirtualServerHost } from '../../support/server-world.js';
 
 const JSON_TYPE = { 'Content-Type': 'application/json' };
 

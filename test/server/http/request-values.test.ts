@@ -11,7 +11,6 @@ import {
 } from '../../../server/http/byte-range.js';
 import {
   formatETag,
-  isMatch,
   isNotModified,
   isRangeWanted,
   parseETags,
@@ -208,8 +207,7 @@ t.test('targets', async (t) => {
 
 t.test('entity tags', async (t) => {
   t.equal(formatETag('1-abc'), '"1-abc"');
-  t.throws(() => formatETag('a"b'));
-  t.throws(() => formatETag('a\r\nb'));
+  for (const text of ['a"b', 'a\r\nb', '1-ü', 'a b']) t.equal(formatETag(text), undefined, text);
   t.equal(parseETags(' * '), '*');
   t.same(parseETags('"a", W/"b,c" ,"", 1-d'), [
     { text: 'a', weak: false },
@@ -239,16 +237,6 @@ t.test('conditions', async (t) => {
   t.equal(isNotModified('*', 'a'), true);
   t.equal(isNotModified('"b"', 'a'), false);
   t.equal(isNotModified('"a', 'a'), false, 'a malformed list names nothing');
-  t.equal(isMatch(undefined, undefined), true);
-  t.equal(isMatch('*', undefined), false);
-  t.equal(isMatch('*', 'a'), true);
-  t.equal(isMatch('"b", "a"', 'a'), true);
-  t.equal(isMatch('W/"a"', 'a'), false, 'a weak tag is not enough');
-  t.equal(isMatch('"a"', undefined), false);
-  t.equal(
-    outcome(() => isMatch('"a', 'a')),
-    'BAD_REQUEST',
-  );
   t.equal(isRangeWanted(undefined, 'a'), true);
   t.equal(isRangeWanted('"a"', 'a'), true);
   t.equal(isRangeWanted('W/"a"', 'a'), false);

@@ -1,0 +1,14 @@
+/** What a client is told of a document that it wrote. */
+import type { Exchange } from '../http/exchange.js';
+
+/** Replies that a document is written, with the revision that it has now. */
+export function replyWritten(
+  exchange: Exchange,
+  status: number,
+  idBytes: Uint8Array,
+  rev: string,
+): void {
+  const id = Buffer.from(idBytes).toString();
+  exchange.setETag(rev);
+  exchange.reply(status, { ok: true, id, rev });
+}
