@@ -43,8 +43,8 @@ export class Crew {
   /** Undefined where the calling thread does the work. */
   readonly #pool: Piscina<WorkerInput, WorkerOutput> | undefined;
 
-  /** Resolves when all threads run, or one could not be started. */
-  readonly #started: Promise<void> = Promise.resolve();
+  /** Undefined where the calling thread does the work. */
+  readonly #start: CrewStart | undefined;
 
   /** Threads take a tenth of a second to start, and whoever makes a crew can do something else meanwhile. */
   constructor(world: ShardWorld, { workers, throttle, verify }: CrewOptions) {
@@ -60,7 +60,7 @@ export class Crew {
       maxThreads: threads,
       atomics: 'disabled',
     });
-    this.#started = allStarted(this.#pool, threads);
+    this.#start = watchStart(this.#pool, threads);
   }
 
   /** Performs all tasks. When one fails, the others are stopped, and its error is thrown. */
@@ -91,7 +91,7 @@ export class Crew {
 
   async close(): Promise<void> {
     // A thread that is ended while it still loads its modules takes the process with it (an assertion of Node 20).
-    await this.#started;
+    if (this.#start !== undefined) await Promise.race([this.#start.started, this.#start.broken]);
     await this.#pool?.close();
   }
 
@@ -130,23 +130,40 @@ export class Crew {
       checkpoints: onCheckpoint !== undefined || onDigest !== undefined,
     };
     try {
-      return await pool.run(input, { transferList: [port2] });
+      const running = pool.run(input, { transferList: [port2] });
+      // A task that waits for a thread that could not be started waits for ever.
+      return await Promise.race([running, this.#start?.broken ?? running]);
     } catch (error) {
-      return { ok: false, code: 'WORKER', message: `a worker failed: ${String(error)}`, facts: {} };
+      return workerFailure(error);
     } finally {
       port1.close();
     }
   }
 }
 
-function allStarted(pool: Piscina<WorkerInput, WorkerOutput>, threads: number): Promise<void> {
-  return new Promise((resolve) => {
-    let started = 0;
+/** How the start of the threads goes. */
+interface CrewStart {
+  /** Resolves when all of them run. */
+  readonly started: Promise<void>;
+  /** Resolves, with what is told of it, when one could not be started or ended without a task. */
+  readonly broken: Promise<WorkerOutput>;
+}
+
+function watchStart(pool: Piscina<WorkerInput, WorkerOutput>, threads: number): CrewStart {
+  const started = new Promise<void>((resolve) => {
+    let count = 0;
     pool.on('workerCreate', () => {
-      if (++started === threads) resolve();
+      if (++count === threads) resolve();
     });
-    pool.once('error', () => resolve());
   });
+  const broken = new Promise<WorkerOutput>((resolve) => {
+    pool.on('error', (error) => resolve(workerFailure(error)));
+  });
+  return { started, broken };
+}
+
+function workerFailure(error: unknown): WorkerOutput {
+  return { ok: false, code: 'WORKER', message: `a worker failed: ${String(error)}`, facts: {} };
 }
 
 /** The results of all tasks, or the error of the one that failed first by itself. */

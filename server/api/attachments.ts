@@ -23,6 +23,7 @@ import type { Exchange } from '../http/exchange.js';
 import { inflated } from '../http/inflate.js';
 import { interruptible } from '../http/interruptible.js';
 import { REST, type Route } from '../http/router.js';
+import { assertMayWrite } from './design-documents.js';
 import { UPLOAD_MEMORY_BYTES } from './document-upload.js';
 import { documentId, leafOf, revisionOf } from './documents.js';
 import type { Services } from './services.js';
@@ -33,9 +34,17 @@ const UNKNOWN_TYPE = 'application/octet-stream';
 
 export function attachmentRoutes(services: Services): Route[] {
   const attachments = new Attachments(services);
-  const access = 'database_member';
-  return ['/:db/:doc/*', '/:db/_design/:ddoc/*'].flatMap((path): Route[] => [
-    { method: 'GET', path, access, handle: (exchange) => attachments.get(exchange) },
+  const paths = [
+    ['/:db/:doc/*', 'database_member'],
+    ['/:db/_design/:ddoc/*', 'database_admin'],
+  ] as const;
+  return paths.flatMap(([path, access]): Route[] => [
+    {
+      method: 'GET',
+      path,
+      access: 'database_member',
+      handle: (exchange) => attachments.get(exchange),
+    },
     { method: 'PUT', path, access, handle: (exchange) => attachments.put(exchange) },
     { method: 'DELETE', path, access, handle: (exchange) => attachments.remove(exchange) },
   ]);
@@ -75,6 +84,7 @@ class Attachments {
   async put(exchange: Exchange): Promise<void> {
     const database = this.#database(exchange);
     const id = documentId(exchange);
+    assertMayWrite(exchange, id);
     const name = exchange.param(REST);
     checkAttachmentName(name);
     const contentType = exchange.header('content-type') ?? UNKNOWN_TYPE;
@@ -99,6 +109,7 @@ class Attachments {
   async remove(exchange: Exchange): Promise<void> {
     const database = this.#database(exchange);
     const id = documentId(exchange);
+    assertMayWrite(exchange, id);
     const { body, deleted, parent, stubs } = await this.#base(database, id, revisionOf(exchange));
     const attachments = new Map(stubs);
     if (!attachments.delete(exchange.param(REST))) throw missing();

@@ -7,6 +7,7 @@
 import { DivanError } from '../../engine/errors.js';
 import type { Caller } from '../auth/caller.js';
 import {
+  accessOf,
   assertDatabaseAdmin,
   assertMember,
   parseSecurity,
@@ -59,6 +60,7 @@ export class Authorization {
     caller: Caller,
   ): Promise<void> | void {
     exchange.caller = caller;
+    exchange.isDatabaseAdmin = caller.isServerAdmin;
     if (caller.via === 'cookie') this.#checkCookie(exchange, caller);
     if (access === 'anyone' || caller.isServerAdmin) return;
     if (caller.name === undefined && this.#services.config.get('chttpd/require_valid_user')) {
@@ -73,7 +75,7 @@ export class Authorization {
       if (path === DOCUMENT_PATH && OWN_METHODS.has(method)) return checkOwn(exchange, caller);
       return assertMayListUsers(caller);
     }
-    return this.#checkDatabase(name, access, caller);
+    return this.#checkDatabase(exchange, name, access);
   }
 
   /** Browsers send a cookie by themselves; and a session that is used goes on. */
@@ -85,9 +87,9 @@ export class Authorization {
   }
 
   async #checkDatabase(
+    exchange: Exchange,
     name: string,
     access: 'database_member' | 'database_admin',
-    caller: Caller,
   ): Promise<void> {
     const { security: text } = await this.#services.catalog.get(name).settings.current();
     let security = this.#securities.get(text);
@@ -95,6 +97,8 @@ export class Authorization {
       security = parseSecurity(text.length === 0 ? {} : JSON.parse(Buffer.from(text).toString()));
       this.#securities.set(text, security);
     }
+    const { caller } = exchange;
+    exchange.isDatabaseAdmin = accessOf(security, caller).isAdmin;
     if (access === 'database_admin') assertDatabaseAdmin(security, caller);
     else assertMember(security, caller);
   }

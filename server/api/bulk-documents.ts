@@ -11,6 +11,7 @@ import type { Exchange } from '../http/exchange.js';
 import type { JsonElements } from '../http/json-members.js';
 import { parseJson } from '../http/json-value.js';
 import type { Route } from '../http/router.js';
+import { assertMayWrite } from './design-documents.js';
 import { readDocsBody } from './docs-member.js';
 import { isBatch, putLater } from './later-writes.js';
 import { scanDocument } from './scan-document.js';
@@ -44,7 +45,8 @@ interface BulkBody {
 /** What becomes of one document of a request. */
 type BulkItem =
   | { readonly kind: 'document'; readonly write: DocumentWrite }
-  | { readonly kind: 'local'; readonly id: Uint8Array; readonly edit: LocalEdit };
+  | { readonly kind: 'local'; readonly id: Uint8Array; readonly edit: LocalEdit }
+  | { readonly kind: 'refused'; readonly id: Uint8Array; readonly error: DivanError };
 
 class BulkDocuments {
   readonly #services: Services;
@@ -58,7 +60,9 @@ class BulkDocuments {
     const database = this.#services.catalog.get(exchange.param('db'));
     exchange.assertJsonType();
     const bytes = await exchange.body(this.#requestBytesMax);
-    const item = await this.#item(bytes, 0, bytes.length, true, new ByteCopies());
+    const scanned = await this.#item(bytes, 0, bytes.length, true, new ByteCopies());
+    const item = allowed(exchange, scanned);
+    if (item.kind === 'refused') throw item.error;
     if (item.kind === 'local') {
       const rev = `0-${await database.putLocal(item.edit)}`;
       replyWritten(exchange, 201, item.id, rev);
@@ -74,7 +78,10 @@ class BulkDocuments {
     exchange.assertJsonType();
     const body = await this.#read(await exchange.body(this.#requestBytesMax));
     const items = await this.#scan(body);
-    const rows = await writeAll(database, items);
+    const rows = await writeAll(
+      database,
+      items.map((item) => allowed(exchange, item)),
+    );
     // A replicator only wants to hear of what went wrong.
     const shown = body.newEdits ? rows : rows.filter(({ isError }) => isError);
     exchange.replyText(201, `[${shown.map(({ text }) => text).join(',')}]\n`);
@@ -148,6 +155,18 @@ class BulkDocuments {
   }
 }
 
+/** The item, or that this caller may not write it. */
+function allowed(exchange: Exchange, item: BulkItem): BulkItem {
+  if (item.kind !== 'document') return item;
+  try {
+    assertMayWrite(exchange, item.write.id);
+    return item;
+  } catch (error) {
+    if (!isDivanError(error)) throw error;
+    return { kind: 'refused', id: item.write.id, error };
+  }
+}
+
 interface BulkRow {
   readonly isError: boolean;
   readonly text: string;
@@ -166,6 +185,10 @@ async function writeAll(database: Database, items: readonly BulkItem[]): Promise
       continue;
     }
     const text = Buffer.from(item.id).toString();
+    if (item.kind === 'refused') {
+      rows[place] = errorRow(text, item.error);
+      continue;
+    }
     locals.push(
       localRow(database, text, item.edit).then((row) => {
         rows[place] = row;

@@ -17,6 +17,7 @@ import type { Exchange } from '../http/exchange.js';
 import { percentDecode } from '../http/percent.js';
 import type { Query } from '../http/query.js';
 import type { Route } from '../http/router.js';
+import { assertMayWrite } from './design-documents.js';
 import { DocumentUpload } from './document-upload.js';
 import { isBatch, putLater } from './later-writes.js';
 import { replyOpenRevisions } from './open-revisions.js';
@@ -30,33 +31,19 @@ export const REVISIONS_MAX = 10_000;
 
 export function documentRoutes(services: Services): Route[] {
   const documents = new Documents(services);
-  return ['/:db/:doc', '/:db/_design/:ddoc', '/:db/_local/:local'].flatMap((path) => [
-    {
-      method: 'GET',
-      path,
-      access: 'database_member',
-      handle: (exchange) => documents.get(exchange),
-    },
-    {
-      method: 'PUT',
-      path,
-      access: 'database_member',
-      handle: (exchange) => documents.put(exchange),
-    },
-    {
-      method: 'DELETE',
-      path,
-      access: 'database_member',
-      handle: (exchange) => documents.remove(exchange),
-    },
-    {
-      method: 'COPY',
-      path,
-      access: 'database_member',
-      handle: (exchange) => documents.copy(exchange),
-    },
-  ]);
+  return ['/:db/:doc', DESIGN_PATH, '/:db/_local/:local'].flatMap((path): Route[] => {
+    const writer = path === DESIGN_PATH ? 'database_admin' : 'database_member';
+    const reader = 'database_member';
+    return [
+      { method: 'GET', path, access: reader, handle: (exchange) => documents.get(exchange) },
+      { method: 'PUT', path, access: writer, handle: (exchange) => documents.put(exchange) },
+      { method: 'DELETE', path, access: writer, handle: (exchange) => documents.remove(exchange) },
+      { method: 'COPY', path, access: reader, handle: (exchange) => documents.copy(exchange) },
+    ];
+  });
 }
+
+const DESIGN_PATH = '/:db/_design/:ddoc';
 
 /** The id in the path of a request, in UTF-8. Throws `INVALID_DOCUMENT`, `LIMIT`. */
 export function documentId(exchange: Exchange): Uint8Array {
@@ -166,6 +153,7 @@ class Documents {
   async put(exchange: Exchange): Promise<void> {
     const database = this.#database(exchange);
     const id = documentId(exchange);
+    assertMayWrite(exchange, id);
     const newEdits = exchange.query.boolean('new_edits') !== false;
     if (exchange.contentType === 'multipart/related' && !isLocalId(id)) {
       if (database.name === USERS_DATABASE && !exchange.caller.isServerAdmin) {
@@ -199,6 +187,7 @@ class Documents {
   async remove(exchange: Exchange): Promise<void> {
     const database = this.#database(exchange);
     const id = documentId(exchange);
+    assertMayWrite(exchange, id);
     if (isLocalId(id)) {
       await this.#removeLocal(exchange, database, id);
       return;
@@ -214,6 +203,7 @@ class Documents {
     const database = this.#database(exchange);
     const id = documentId(exchange);
     const { id: targetId, rev: parent } = destinationOf(exchange);
+    assertMayWrite(exchange, targetId);
     // The target is written from within its shard, so that waiting for it never waits for the reading of the source.
     const { rev } = await database.putUploaded(targetId, (store) =>
       database.read(id, async (snapshot) => {

@@ -46,6 +46,8 @@ export class Exchange {
   readonly params: ReadonlyMap<string, string>;
   /** Set by the router before the route is called. */
   caller: Caller = NOBODY;
+  /** Set with the caller: it is an admin of the database in the path, or of the server. */
+  isDatabaseAdmin = false;
   /** Names and values by turns, sent along with the reply. */
   readonly #headers: string[] = [];
   readonly #context: ExchangeContext;
@@ -231,8 +233,8 @@ export class Exchange {
   #writeHead(status: number, headers: Headers): void {
     const { request } = this;
     const all = this.#headers;
-    all.push('Server', this.#context.serverName, 'Cache-Control', 'must-revalidate');
-    all.push('X-Content-Type-Options', 'nosniff');
+    all.push('Server', this.#context.serverName, 'X-Content-Type-Options', 'nosniff');
+    if (headers['Cache-Control'] === undefined) all.push('Cache-Control', 'must-revalidate');
     for (const name of Object.keys(headers)) all.push(name, headers[name] ?? '');
     // What is left of a body that nobody wants would have to be read before the next request.
     if (!request.complete && hasBody(request)) all.push('Connection', 'close');

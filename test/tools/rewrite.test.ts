@@ -8,6 +8,7 @@ import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
   copyFileSync,
+  cpSync,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -15,6 +16,7 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  writeFileSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -273,3 +275,29 @@ function killedAt(
   );
   return true;
 }
+
+t.test('threads that can not be started are an error in one line', async (t) => {
+  const directory = temporaryDirectory(t);
+  const shard = join(directory, 'db.divan');
+  loadSynthetic(shard, 10);
+  // The program with a worker that fails while it loads.
+  const built = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
+  const program = join(directory, 'program');
+  for (const folder of ['engine', 'server', 'tools']) {
+    cpSync(join(built, folder), join(program, 'dist', folder), { recursive: true });
+  }
+  for (const name of ['package.json', 'node_modules']) {
+    symlinkSync(join(built, '..', name), join(program, name));
+  }
+  const worker = join(program, 'dist', 'engine', 'rewrite', 'worker.js');
+  writeFileSync(worker, "throw new Error('it does not load');");
+  const cli = join(program, 'dist', 'tools', 'cli.js');
+  const out = join(directory, 'out');
+  const { status, stderr } = spawnSync(process.execPath, [cli, 'split', shard, '--out', out], {
+    encoding: 'utf8',
+    timeout: 60_000,
+  });
+  t.equal(status, 1);
+  t.equal(stderr, 'divan: a worker failed: Error: it does not load (WORKER)\n');
+  t.notOk(existsSync(out), 'nothing was made');
+});

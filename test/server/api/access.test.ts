@@ -171,3 +171,33 @@ t.test('a route that does not say who may call it is none', async (t) => {
     t.throws(() => make(parts), /does not say who may call it/, parts);
   }
 });
+
+t.test('members do not write design documents, whichever way', async (t) => {
+  const server = await prepare(t);
+  const as = CREDENTIALS.get('member') ?? null;
+  const keeper = CREDENTIALS.get('databaseAdmin') ?? null;
+  const design = { _id: '_design/x', views: {} };
+  t.equal((await server.put('/db/plain', {}, { as })).status, 201);
+  t.equal((await server.post('/db', design, { as })).status, 401);
+  t.equal((await server.put('/db/_design/x', design, { as })).status, 401);
+  t.equal((await server.put('/db/_design%2Fx', design, { as })).status, 401);
+  t.equal((await server.put('/db/_design%2Fx/file', 'text', { as })).status, 401);
+  const Destination = '_design/x';
+  t.equal((await server.call('COPY', '/db/plain', { as, headers: { Destination } })).status, 401);
+  for (const more of [{}, { new_edits: false }]) {
+    const docs = [
+      { ...design, _rev: '1-a' },
+      { _id: 'other', _rev: '1-a' },
+    ].map((doc) => ('new_edits' in more ? doc : { _id: doc._id }));
+    const { body } = await server.post('/db/_bulk_docs', { docs, ...more }, { as });
+    t.match(body, [{ id: '_design/x', error: 'unauthorized' }], 'only that one is refused');
+  }
+  t.equal((await server.get('/db/_design/x', { as: keeper })).status, 404);
+  t.equal((await server.get('/db/other', { as })).status, 200, 'the others are written');
+  const { body } = await server.put('/db/_design/x', design, { as: keeper });
+  t.match(body, { ok: true });
+  t.equal((await server.get('/db/_design/x', { as })).status, 200, 'members read them');
+  const rev = typeof body === 'object' && body !== null && 'rev' in body ? body.rev : '';
+  t.equal((await server.delete(`/db/_design%2Fx?rev=${rev}`, { as })).status, 401);
+  t.equal((await server.delete(`/db/_design/x?rev=${rev}`, { as: keeper })).status, 200);
+});

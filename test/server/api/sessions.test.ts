@@ -70,6 +70,7 @@ t.test('sessions', async (t) => {
     t.equal(reply.status, status, String(body).slice(0, 40));
   }
   t.equal((await server.get('/_session', { as: 'ann:wrong' })).status, 401);
+  t.equal((await server.get('/_session')).headers.get('Cache-Control'), 'no-store');
 });
 
 t.test('a session that is used goes on, one that is not ends', async (t) => {
