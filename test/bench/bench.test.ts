@@ -224,7 +224,7 @@ t.test('a worn source is worn', async (t) => {
     }
     t.equal(counted.docs, docs);
     t.equal(counted.conflicts, docs / 20);
-    t.equal(counted.attachments, docs / 10, 'updates keep attachments');
+    t.equal(counted.attachments, docs / 50, 'updates keep attachments');
     const untouched = docs - counted.conflicts;
     t.ok(Math.abs(counted.updates / untouched - 3) < 0.1, `${counted.updates} updates`);
     const before = statSync(path).size;
