@@ -43,6 +43,9 @@ export class Crew {
   /** Undefined where the calling thread does the work. */
   readonly #pool: Piscina<WorkerInput, WorkerOutput> | undefined;
 
+  /** Resolves when all threads run, or one could not be started. */
+  readonly #started: Promise<void> = Promise.resolve();
+
   /** Threads take a tenth of a second to start, and whoever makes a crew can do something else meanwhile. */
   constructor(world: ShardWorld, { workers, throttle, verify }: CrewOptions) {
     this.#world = world;
@@ -57,6 +60,7 @@ export class Crew {
       maxThreads: threads,
       atomics: 'disabled',
     });
+    this.#started = allStarted(this.#pool, threads);
   }
 
   /** Performs all tasks. When one fails, the others are stopped, and its error is thrown. */
@@ -86,6 +90,8 @@ export class Crew {
   }
 
   async close(): Promise<void> {
+    // A thread that is ended while it still loads its modules takes the process with it (an assertion of Node 20).
+    await this.#started;
     await this.#pool?.close();
   }
 
@@ -131,6 +137,16 @@ export class Crew {
       port1.close();
     }
   }
+}
+
+function allStarted(pool: Piscina<WorkerInput, WorkerOutput>, threads: number): Promise<void> {
+  return new Promise((resolve) => {
+    let started = 0;
+    pool.on('workerCreate', () => {
+      if (++started === threads) resolve();
+    });
+    pool.once('error', () => resolve());
+  });
 }
 
 /** The results of all tasks, or the error of the one that failed first by itself. */
