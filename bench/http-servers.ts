@@ -1,6 +1,7 @@
 /** The servers that are measured: `divan serve`, and a bare one to compare it with, each as a process of its own. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync } from 'node:fs';
+import { request } from 'node:http';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { program } from './child.js';
@@ -53,12 +54,28 @@ export class BenchServer {
   }
 
   /** Sends a request as the admin. Throws unless it succeeds. */
-  async call(method: string, path: string): Promise<string> {
-    const headers = { authorization: AUTHORIZATION };
-    const reply = await fetch(`http://127.0.0.1:${this.port}${path}`, { method, headers });
-    const text = await reply.text();
-    if (reply.ok) return text;
-    throw new Error(`${method} ${path}: ${reply.status} ${text}`);
+  call(method: string, path: string): Promise<string> {
+    const headers = { Authorization: AUTHORIZATION };
+    const { port } = this;
+    return new Promise((resolve, reject) => {
+      // On a connection of its own: one that was kept may have been closed while this thread waited for a client.
+      const options = { agent: false, host: '127.0.0.1', port, method, path, headers };
+      const sent = request(options, (response) => {
+        const { statusCode = 0 } = response;
+        let text = '';
+        response.setEncoding('utf8');
+        response.on('data', (chunk: string) => {
+          text += chunk;
+        });
+        response.once('error', reject);
+        response.once('end', () => {
+          if (statusCode < 300) resolve(text);
+          else reject(new Error(`${method} ${path}: ${statusCode} ${text}`));
+        });
+      });
+      sent.once('error', reject);
+      sent.end();
+    });
   }
 
   async end(): Promise<void> {
