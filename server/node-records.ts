@@ -7,6 +7,7 @@
  */
 import { join } from 'node:path';
 import { DivanError, isDivanError } from '../engine/errors.js';
+import { CacheSpace } from '../engine/shard/cache-space.js';
 import { Shard } from '../engine/shard/shard.js';
 import { makeDirectory } from './durable-names.js';
 import type { ServerWorld } from './world.js';
@@ -14,7 +15,7 @@ import type { ServerWorld } from './world.js';
 export const NODE_FILE = 'node.divan';
 
 /** The records are small and few: all of them are in memory too. */
-const SHARD_OPTIONS = { cacheBytes: 1024 * 1024, overlayBytes: 4 * 1024 * 1024 };
+const SHARD_OPTIONS = { cache: new CacheSpace(1024 * 1024), overlayBytes: 4 * 1024 * 1024 };
 
 export class NodeRecords {
   readonly #world: ServerWorld;

@@ -4,8 +4,10 @@
  * Lifecycle: built (the data directory is locked, half-done work is finished) -> serving -> stopping (what waits, such as feeds, ends; what
  * runs goes on) -> closed (the shards are closed and the data directory is free).
  */
+
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Logger } from 'pino';
+import { CacheSpace } from '../engine/shard/cache-space.js';
 import { ActiveTasks } from './active-tasks.js';
 import { allDocsRoutes } from './api/all-docs.js';
 import { attachmentRoutes } from './api/attachments.js';
@@ -97,7 +99,7 @@ export class DivanServer {
     const pool = new ShardPool(world, {
       openMax: config.get('couchdb/max_dbs_open'),
       idleMs: config.get('couchdb/idle_shard_timeout'),
-      cacheBytes: config.get('couchdb/shard_cache_size'),
+      cache: new CacheSpace(config.get('couchdb/cache_size')),
       overlayBytes: OVERLAY_BYTES,
       onOpened: (slot, shard) => compactions.watch(slot, shard),
     });

@@ -5,6 +5,7 @@ import { DivanError, isDivanError } from '../engine/errors.js';
 import { ByteCopies } from '../engine/file/byte-copies.js';
 import { ATTACHMENT_BYTES_MAX } from '../engine/shard/attachment-list.js';
 import { inlineSource, storeAttachment } from '../engine/shard/attachment-upload.js';
+import { CacheSpace } from '../engine/shard/cache-space.js';
 import { DocumentScanner, isLocalId, type ScannedDocument } from '../engine/shard/document.js';
 import type { EditOutcome } from '../engine/shard/document-writer.js';
 import type { DocumentEdit, EditedAttachment } from '../engine/shard/edit.js';
@@ -76,11 +77,12 @@ async function openOrCreate(
   options: LoadOptions,
 ): Promise<Shard> {
   const world = { storage, host };
+  const cache = new CacheSpace(CACHE_BYTES);
   if ((await storage.identity(path)) !== undefined) {
-    return Shard.open(world, path, { cacheBytes: CACHE_BYTES });
+    return Shard.open(world, path, { cache });
   }
   return Shard.create(world, path, {
-    cacheBytes: CACHE_BYTES,
+    cache,
     range: options.range === undefined ? FULL_RANGE : parseRange(options.range),
     hashRule: options.partitioned === true ? 'partition' : 'document',
   });

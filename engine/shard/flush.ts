@@ -8,9 +8,9 @@ import type { AppendFile } from '../file/append-file.js';
 import { RECORD_BYTES } from '../file/commit-record.js';
 import type { Host } from '../file/host.js';
 import type { FilePos, Ref } from '../file/ref.js';
+import type { FileCache } from './file-cache.js';
 import { idShape } from './id-tree.js';
 import { localBySeqShape, localShape } from './local-tree.js';
-import type { NodeCache } from './node-cache.js';
 import { FileNodeSink } from './node-sink.js';
 import type { Overlay } from './overlay.js';
 import type { OverlayCursor } from './overlay-cursor.js';
@@ -41,7 +41,7 @@ export const TREE_SHAPES: PerTree<TreeShape> = {
 export interface FlushInput {
   readonly file: AppendFile;
   readonly host: Host;
-  readonly cache: NodeCache;
+  readonly cache: FileCache;
   readonly nodeBytes: number;
   /** The state as of the commit at which the overlays were frozen, with the roots before the flush. */
   readonly state: State;
@@ -83,9 +83,9 @@ export async function flush(
 /** Puts new nodes into the cache as they are written: most of them are read soon. */
 class CachingSink implements NodeSink {
   readonly #sink: FileNodeSink;
-  readonly #cache: NodeCache;
+  readonly #cache: FileCache;
 
-  constructor(sink: FileNodeSink, cache: NodeCache) {
+  constructor(sink: FileNodeSink, cache: FileCache) {
     this.#sink = sink;
     this.#cache = cache;
   }

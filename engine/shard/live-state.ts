@@ -5,7 +5,7 @@ import assert from 'node:assert';
 import type { AppendFile, CommitInput } from '../file/append-file.js';
 import type { Ref } from '../file/ref.js';
 import { CommitBuilder } from './commit-builder.js';
-import type { NodeCache } from './node-cache.js';
+import type { FileCache } from './file-cache.js';
 import type { OpenedState } from './opening.js';
 import { OverlaySet } from './overlay-set.js';
 import { Snapshot } from './snapshot.js';
@@ -34,7 +34,7 @@ export class LiveState implements WriteContext {
   roots: Roots;
   /** The overlays that take changes now. */
   active: OverlaySet;
-  #cache: NodeCache;
+  #cache: FileCache;
   /** The overlays that a flush is merging. */
   #frozen: OverlaySet | undefined;
   /** The commit being laid out or laid out last. */
@@ -47,7 +47,7 @@ export class LiveState implements WriteContext {
   #firstSeq = 0;
   #views: PerTree<TreeView> | undefined;
 
-  constructor(file: AppendFile, cache: NodeCache, opened: OpenedState) {
+  constructor(file: AppendFile, cache: FileCache, opened: OpenedState) {
     this.file = file;
     this.#cache = cache;
     this.roots = opened.roots;
@@ -72,22 +72,20 @@ export class LiveState implements WriteContext {
     return this.#views[name];
   }
 
-  /** Where nodes are read from. */
-  get cache(): NodeCache {
+  /** Where nodes and bodies are read from. */
+  get cache(): FileCache {
     return this.#cache;
   }
 
   /** What is durable now. */
   snapshot(): Snapshot {
-    // Not the file of later: a snapshot stays one of the file that it was taken of.
-    const { file } = this;
     return new Snapshot({
       views: this.#viewsAt(this.#durableVersion),
       roots: this.roots,
       counters: this.#durableCounters,
       metadata: this.#durableMetadata,
-      nodes: this.#cache,
-      readRun: (ref) => file.read(ref),
+      // Not that of a later file: a snapshot stays one of the file that it was taken of.
+      cache: this.#cache,
     });
   }
 
@@ -152,6 +150,7 @@ export class LiveState implements WriteContext {
   takeOver(other: LiveState): void {
     this.assertExchangeable(other);
     this.file = other.file;
+    this.#cache.clear();
     this.#cache = other.#cache;
     this.active = this.#adopt(new OverlaySet());
     this.#builders = [new CommitBuilder(other.file), new CommitBuilder(other.file)];

@@ -8,7 +8,8 @@ import { readRun } from '../file/file-reader.js';
 import { type Recovered, recover } from '../file/recovery.js';
 import type { Ref } from '../file/ref.js';
 import type { StorageFile } from '../file/storage.js';
-import { CACHE_BYTES_DEFAULT, NodeCache } from './node-cache.js';
+import { CacheSpace } from './cache-space.js';
+import { CACHE_BYTES_DEFAULT, FileCache } from './file-cache.js';
 import { loadState, type OpenedState } from './opening.js';
 import type { ShardOptions, ShardWorld } from './shard.js';
 import { Snapshot } from './snapshot.js';
@@ -24,7 +25,7 @@ export class ReadOnlyShard {
   /** The whole content. */
   readonly snapshot: Snapshot;
   /** Reads tree nodes, through a cache. */
-  readonly nodes: NodeCache;
+  readonly nodes: FileCache;
   /** For those that copy runs; whoever reads through it checks what it reads. */
   readonly file: StorageFile;
   readonly #end: number;
@@ -33,14 +34,14 @@ export class ReadOnlyShard {
     file: StorageFile,
     recovered: Recovered,
     opened: OpenedState,
-    cacheBytes: number,
+    space: CacheSpace,
   ) {
     const end = recordEnd(recovered.newest);
     this.file = file;
     this.#end = end;
     this.path = file.path;
     this.recovered = recovered;
-    this.nodes = new NodeCache((ref) => readRun(file, ref, end), cacheBytes);
+    this.nodes = new FileCache(space, (ref) => readRun(file, ref, end));
     const { roots, counters, metadata, overlays } = opened;
     const views = perTree(
       (name) => new TreeView(this.nodes, roots[name], [overlays.overlays[name]], REPLAYED),
@@ -50,8 +51,7 @@ export class ReadOnlyShard {
       roots,
       counters,
       metadata,
-      nodes: this.nodes,
-      readRun: (ref) => this.read(ref),
+      cache: this.nodes,
     });
   }
 
@@ -62,12 +62,12 @@ export class ReadOnlyShard {
     options: ShardOptions = {},
   ): Promise<ReadOnlyShard> {
     const file = await world.storage.open(path, 'read');
-    const cacheBytes = options.cacheBytes ?? CACHE_BYTES_DEFAULT;
+    const space = options.cache ?? new CacheSpace(CACHE_BYTES_DEFAULT);
     try {
-      return await ReadOnlyShard.#read(file, cacheBytes).catch((error: unknown) => {
+      return await ReadOnlyShard.#read(file, space).catch((error: unknown) => {
         // A writer that was just opened may have cut off a torn tail while it was being read: look once more.
         if (!isDivanError(error) || error.code === 'IO') throw error;
-        return ReadOnlyShard.#read(file, cacheBytes);
+        return ReadOnlyShard.#read(file, space);
       });
     } catch (error) {
       await file.close();
@@ -75,9 +75,9 @@ export class ReadOnlyShard {
     }
   }
 
-  static async #read(file: StorageFile, cacheBytes: number): Promise<ReadOnlyShard> {
+  static async #read(file: StorageFile, space: CacheSpace): Promise<ReadOnlyShard> {
     const recovered = await recover(file, false);
-    return new ReadOnlyShard(file, recovered, await loadState(file, recovered), cacheBytes);
+    return new ReadOnlyShard(file, recovered, await loadState(file, recovered), space);
   }
 
   /** Reads and checks the run of a ref. Throws `CHECKSUM` or `IO`. */
@@ -91,6 +91,7 @@ export class ReadOnlyShard {
   }
 
   async close(): Promise<void> {
+    this.nodes.clear();
     await this.file.close();
   }
 

@@ -17,15 +17,16 @@ import type { Host } from '../file/host.js';
 import type { Ref } from '../file/ref.js';
 import type { Storage } from '../file/storage.js';
 import { ATTACHMENT_BYTES_MAX, PIECE_BYTES_MAX, type StoredBytes } from './attachment-list.js';
+import { CacheSpace } from './cache-space.js';
 import { CommitQueue, type CommitTarget } from './commit-queue.js';
 import { EditBatch, type EditOutcome, inBatches } from './document-writer.js';
 import type { DocumentEdit } from './edit.js';
+import { CACHE_BYTES_DEFAULT, FileCache } from './file-cache.js';
 import { flush } from './flush.js';
 import { FULL_RANGE, type HashRule, type ShardRange } from './hash.js';
 import { LiveState } from './live-state.js';
 import { type LocalEdit, LocalWrite } from './local-writer.js';
 import { type MetadataEdit, MetadataWrite } from './metadata-writer.js';
-import { CACHE_BYTES_DEFAULT, NodeCache } from './node-cache.js';
 import { loadState, type OpenedState } from './opening.js';
 import { OverlaySet } from './overlay-set.js';
 import { type PurgeRequest, PurgeWrite } from './purge-writer.js';
@@ -49,8 +50,8 @@ export interface ShardWorld {
 }
 
 export interface ShardOptions {
-  /** Bytes of tree nodes kept in memory. */
-  readonly cacheBytes?: number;
+  /** Where tree nodes and small bodies are kept in memory; if it is left out, the shard has a space of its own. */
+  readonly cache?: CacheSpace;
   /** The overlay is flushed when it holds so many bytes; meanwhile the next one grows to at most a quarter of that. */
   readonly overlayBytes?: number;
   /** Nodes of the trees have at most so many bytes. */
@@ -93,8 +94,8 @@ export class Shard implements CommitTarget {
     this.#options = options;
     this.#overlayBytes = options.overlayBytes ?? OVERLAY_BYTES_DEFAULT;
     this.#nodeBytes = options.nodeBytes ?? NODE_BYTES_DEFAULT;
-    const cacheBytes = options.cacheBytes ?? CACHE_BYTES_DEFAULT;
-    this.#context = new LiveState(file, new NodeCache((ref) => file.read(ref), cacheBytes), opened);
+    const space = options.cache ?? new CacheSpace(CACHE_BYTES_DEFAULT);
+    this.#context = new LiveState(file, new FileCache(space, (ref) => file.read(ref)), opened);
     this.#queue = new CommitQueue(this);
   }
 
@@ -312,6 +313,7 @@ export class Shard implements CommitTarget {
       await this.flush();
       await this.#queue.exclusively(() => this.file.seal());
     } finally {
+      this.#context.cache.clear();
       await this.#queue.exclusively(() => this.file.close());
     }
   }

@@ -2,12 +2,13 @@
  * A shard as of one commit. Stays readable, and the same, while writes go on: it holds the roots of its trees and the overlays
  * above them, none of which ever changes in place.
  */
-import type { Entry, KeyRange, NodeSource } from '../btree/tree.js';
+import type { Entry, KeyRange } from '../btree/tree.js';
 import { treeBytes } from '../btree/tree-bytes.js';
 import { DivanError } from '../errors.js';
 import { readSeq } from '../file/byte-reader.js';
 import type { Ref } from '../file/ref.js';
 import type { Attachment } from './attachment-list.js';
+import type { FileCache } from './file-cache.js';
 import { readStoredDocument, type StoredDocument } from './id-tree.js';
 import { type LocalDoc, readLocalDoc } from './local-tree.js';
 import { decodePurgeInfo, type PurgeInfo } from './purge-tree.js';
@@ -46,8 +47,7 @@ export interface SnapshotParts {
   readonly roots: Roots;
   readonly counters: Counters;
   readonly metadata: Metadata;
-  readonly nodes: NodeSource;
-  readonly readRun: (ref: Ref) => Promise<Uint8Array>;
+  readonly cache: FileCache;
 }
 
 /** The keys of by-seq in a range of changes. */
@@ -66,16 +66,14 @@ export class Snapshot {
   readonly metadata: Metadata;
   readonly roots: Roots;
   readonly #views: PerTree<TreeView>;
-  readonly #nodes: NodeSource;
-  readonly #readRun: (ref: Ref) => Promise<Uint8Array>;
+  readonly #cache: FileCache;
 
   constructor(parts: SnapshotParts) {
     this.counters = parts.counters;
     this.metadata = parts.metadata;
     this.roots = parts.roots;
     this.#views = parts.views;
-    this.#nodes = parts.nodes;
-    this.#readRun = parts.readRun;
+    this.#cache = parts.cache;
   }
 
   /** What by-id says of a document, undefined if there is none. All reading methods reject with `CHECKSUM`, `CORRUPT`, `IO` or `CLOSED`. */
@@ -115,19 +113,19 @@ export class Snapshot {
     return value === undefined ? undefined : readRow(value);
   }
 
-  /** The body of a leaf as JSON text. */
+  /** The body of a leaf as JSON text. Shared: must not be changed. */
   async body(leaf: { readonly body: Ref }): Promise<Uint8Array> {
-    return leaf.body.length === 0 ? EMPTY_BODY : this.#readRun(leaf.body);
+    return leaf.body.length === 0 ? EMPTY_BODY : this.#cache.body(leaf.body);
   }
 
   /** The bytes of a ref that this snapshot gave. */
   run(ref: Ref): Promise<Uint8Array> {
-    return this.#readRun(ref);
+    return this.#cache.read(ref);
   }
 
   /** The stored bytes of an attachment, in pieces of at most 1 MiB. */
   async *attachment(attachment: Pick<Attachment, 'refs'>): AsyncGenerator<Uint8Array> {
-    for (const ref of attachment.refs) yield await this.#readRun(ref);
+    for (const ref of attachment.refs) yield await this.#cache.read(ref);
   }
 
   /** A local doc that is not deleted; `id` is without `_local/`. */
@@ -158,7 +156,7 @@ export class Snapshot {
    */
   async liveBytes(): Promise<number> {
     let bytes = this.counters.activeBytes;
-    for (const name of TREE_NAMES) bytes += await treeBytes(this.#nodes, this.roots[name]);
+    for (const name of TREE_NAMES) bytes += await treeBytes(this.#cache, this.roots[name]);
     return bytes;
   }
 

@@ -200,10 +200,10 @@ const TABLE = {
     about: 'How long a shard file that nobody uses is kept open.',
     ...WAIT,
   }),
-  'couchdb/shard_cache_size': bytes({
-    default: 4 * MIB,
-    about: 'How much of each open shard is cached.',
-    min: 64 * KIB,
+  'couchdb/cache_size': bytes({
+    default: 128 * MIB,
+    about: 'How much memory may hold tree nodes and small documents, of all databases together.',
+    min: MIB,
     max: 64 * GIB,
   }),
   'compaction/dead_percent': integer({

@@ -38,6 +38,8 @@ export interface ExchangeContext {
 export type Headers = Readonly<Record<string, string>>;
 
 const JSON_TYPE = 'application/json';
+/** Longer bodies cost more to copy than a second buffer costs to send. */
+const JOINED_BYTES_MAX = 8 * 1024;
 
 export class Exchange {
   readonly request: IncomingMessage;
@@ -183,7 +185,7 @@ export class Exchange {
     this.#writeHead(status, { 'Content-Length': String(length), ...headers });
     const { request, response } = this;
     if (request.complete || !hasBody(request)) {
-      response.end(body);
+      endWith(response, body);
       return;
     }
     response.write(body);
@@ -240,4 +242,14 @@ export class Exchange {
     if (!request.complete && hasBody(request)) all.push('Connection', 'close');
     this.response.writeHead(status, all);
   }
+}
+
+/** Ends a reply. node:http joins a body with the head, into one buffer to send, if it is a text of the encoding of the head. */
+function endWith(response: ServerResponse, body: string | Uint8Array): void {
+  if (typeof body === 'string' || body.length > JOINED_BYTES_MAX) response.end(body);
+  else
+    response.end(
+      Buffer.from(body.buffer, body.byteOffset, body.length).toString('latin1'),
+      'latin1',
+    );
 }

@@ -10,6 +10,7 @@ import { isDivanError } from '../../engine/errors.js';
 import { recordEnd } from '../../engine/file/commit-record.js';
 import { recover } from '../../engine/file/recovery.js';
 import { compactLive } from '../../engine/rewrite/compact-live.js';
+import { CacheSpace } from '../../engine/shard/cache-space.js';
 import { checkShard } from '../../engine/shard/check.js';
 import { ReadOnlyShard } from '../../engine/shard/read-only-shard.js';
 import type { Revision } from '../../engine/shard/revision.js';
@@ -23,7 +24,7 @@ const STEPS = 24;
 const REOPEN_AT = 12;
 const PATH = '/db.divan';
 /** Small, so that flushes and deep trees happen within a few commits. */
-const OPTIONS: ShardOptions = { overlayBytes: 1500, nodeBytes: 300, cacheBytes: 20_000 };
+const OPTIONS: ShardOptions = { overlayBytes: 1500, nodeBytes: 300, cache: new CacheSpace(20_000) };
 
 /** A version of a document: what must be read, '' for a tombstone or nothing at all. */
 interface Version {

@@ -7,6 +7,7 @@
  * acknowledged one. Documents and settings belong to one making of a database, which its security object names.
  */
 import { isDivanError } from '../../engine/errors.js';
+import { CacheSpace } from '../../engine/shard/cache-space.js';
 import { Catalog } from '../../server/databases/catalog.js';
 import type { Database } from '../../server/databases/database.js';
 import { ShardPool } from '../../server/databases/shard-pool.js';
@@ -95,7 +96,7 @@ class Node {
     const pool = new ShardPool(world, {
       openMax: 100,
       idleMs: 1e9,
-      cacheBytes: 64 * 1024,
+      cache: new CacheSpace(64 * 1024),
       overlayBytes: 64 * 1024,
     });
     const catalog = await Catalog.open(world, { records, pool, dataDir: DATA_DIR });

@@ -9,6 +9,7 @@ import t from 'tap';
 import { isDivanError } from '../../../engine/errors.js';
 import { MemoryStorage } from '../../../engine/file/memory-storage.js';
 import { split } from '../../../engine/rewrite/split.js';
+import { CacheSpace } from '../../../engine/shard/cache-space.js';
 import { checkShard } from '../../../engine/shard/check.js';
 import type { EditedAttachment } from '../../../engine/shard/edit.js';
 import { hashOf, isInRange } from '../../../engine/shard/hash.js';
@@ -25,7 +26,7 @@ import { seedOf } from '../../support/seed.js';
 import { VirtualHost } from '../../support/virtual-host.js';
 
 const PATH = '/model.divan';
-const OPTIONS = { overlayBytes: 3000, nodeBytes: 256, cacheBytes: 8192 };
+const OPTIONS = { overlayBytes: 3000, nodeBytes: 256, cache: new CacheSpace(8192) };
 
 type Command =
   | { readonly kind: 'put'; readonly id: number; readonly value: number }

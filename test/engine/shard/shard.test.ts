@@ -8,6 +8,7 @@ import { DivanError, isDivanError } from '../../../engine/errors.js';
 import { MemoryStorage } from '../../../engine/file/memory-storage.js';
 import type { Storage } from '../../../engine/file/storage.js';
 import { split } from '../../../engine/rewrite/split.js';
+import { CacheSpace } from '../../../engine/shard/cache-space.js';
 import { checkShard } from '../../../engine/shard/check.js';
 import { ReadOnlyShard } from '../../../engine/shard/read-only-shard.js';
 import { formatRev, parseRev } from '../../../engine/shard/revision.js';
@@ -230,7 +231,7 @@ t.test('writers share syncs', async (t) => {
 async function workload(storage: Storage): Promise<string[]> {
   const acknowledged: string[] = [];
   const world = { storage, host: new VirtualHost(1) };
-  const options = { overlayBytes: 1500, nodeBytes: 256, cacheBytes: 1000 };
+  const options = { overlayBytes: 1500, nodeBytes: 256, cache: new CacheSpace(1000) };
   let shard = await Shard.create(world, PATH, options);
   try {
     for (let index = 0; index < 12; index++) {
