@@ -37,6 +37,8 @@ export const ERROR_CODES = {
   LIMIT: 'A value is larger than the limit that the format sets for it.',
   LOCKED: 'Another process, or another handle of this one, has the file open for writing.',
   METHOD_NOT_ALLOWED: 'The path is served, but not with this method.',
+  MOVED:
+    'The documents of the shard are in other files now; the write did nothing and can be sent to those.',
   NO_COMMIT: 'The file has bytes and a valid first block but no valid commit.',
   NO_SPACE: 'The disk or the quota is full.',
   NOT_A_SHARD:

@@ -57,6 +57,7 @@ export class CommitQueue {
   #group: Promise<void> = Promise.resolve();
   /** Settles when those who want the shard for themselves are done; never rejects. */
   #exclusive: Promise<void> | undefined;
+  #refusal: DivanError | undefined;
 
   constructor(target: CommitTarget) {
     this.#target = target;
@@ -67,6 +68,7 @@ export class CommitQueue {
     while (this.#waitingCost >= WAITING_COST_MAX) {
       await new Promise<void>((resolve) => this.#roomWaiters.push(resolve));
     }
+    if (this.#refusal !== undefined) throw this.#refusal;
     this.#target.file.assertWritable();
     const done = new Promise<void>((resolve, reject) => {
       this.#waiting.push({ request, resolve, reject });
@@ -104,6 +106,12 @@ export class CommitQueue {
     }
   }
 
+  /** Refuses with `error`, for good, what waits and what comes. REQUIRES: it is called by `work` of `exclusively`. */
+  refuse(error: DivanError): void {
+    this.#refusal = error;
+    this.#rejectWaiting(error);
+  }
+
   async #run(): Promise<void> {
     // A turn for those who submit in this one, so that they share the commit.
     await Promise.resolve();
@@ -111,16 +119,21 @@ export class CommitQueue {
       while (this.#waiting.length > 0) {
         if (this.#waitingCost < EAGER_COST) await this.#inFlight;
         while (this.#exclusive !== undefined) await this.#exclusive;
+        if (this.#refusal !== undefined) break;
         const group = this.#nextGroup();
         this.#group = group.catch(() => undefined);
         await group;
       }
     } catch (error) {
-      for (const { reject } of this.#waiting.splice(0)) reject(error);
-      this.#waitingCost = 0;
-      this.#wakeWaiters();
+      this.#rejectWaiting(error);
     }
     this.#running = undefined;
+  }
+
+  #rejectWaiting(error: unknown): void {
+    for (const { reject } of this.#waiting.splice(0)) reject(error);
+    this.#waitingCost = 0;
+    this.#wakeWaiters();
   }
 
   async #nextGroup(): Promise<void> {

@@ -28,6 +28,7 @@ import { readStoredDocument, type StoredDocument, writeDocumentHead } from './id
 import { type EncodedPath, encodeTree, readPath, writePath } from './rev-tree.js';
 import { codeBytes, type Revision } from './revision.js';
 import { type Leaf, type Row, readRow, seqKey, writeLeaves, writePlainLeaf } from './seq-tree.js';
+import { STORED_IN } from './stored-pieces.js';
 import type { WriteContext } from './write-context.js';
 
 /** Bodies from this size on are written before their commit instead of inside it. */
@@ -86,6 +87,11 @@ export class EditBatch implements WriteRequest {
     this.#edits = edits;
   }
 
+  /** The outcomes when all edits are refused with one error. */
+  refused(error: DivanError): EditOutcome[] {
+    return this.#edits.map(() => ({ ok: false, error }));
+  }
+
   async prepare(): Promise<void> {
     const waiting: Promise<void>[] = [];
     for (const edit of this.#edits) {
@@ -129,7 +135,7 @@ export class EditBatch implements WriteRequest {
     prepared.row = rowOf(await this.#context.view('bySeq').get(seqKey(stored.seq)), stored.seq);
   }
 
-  /** Attachments that were stored before a compaction exchanged the file are copied into the new one. */
+  /** Attachments that were stored in another file, before a compaction or a split, are copied into this one. */
   async #withAttachmentsHere(edit: DocumentEdit): Promise<DocumentEdit> {
     const attachments = new Map(edit.attachments);
     for (const [name, attachment] of attachments) {
@@ -141,15 +147,15 @@ export class EditBatch implements WriteRequest {
   }
 
   async #refsHere(refs: readonly Ref[]): Promise<readonly Ref[]> {
-    const { file, storedIn, copiesOf } = this.#context;
-    const from = storedIn.get(refs);
-    assert(from !== undefined, 'attachments are stored by the same shard');
+    const { file, copiesOf } = this.#context;
+    const from = STORED_IN.get(refs);
+    assert(from !== undefined, 'attachments are stored through a shard');
     if (from === file) return refs;
     const known = copiesOf.get(refs);
     if (known !== undefined) return this.#refsHere(known);
     const copies: Ref[] = [];
     for (const ref of refs) copies.push(await file.appendRun(await from.read(ref)));
-    storedIn.set(copies, file);
+    STORED_IN.set(copies, file);
     copiesOf.set(refs, copies);
     return copies;
   }
@@ -289,10 +295,7 @@ export class EditBatch implements WriteRequest {
     }
     for (const { stored } of edit.attachments?.values() ?? []) {
       if (stored === undefined) continue;
-      assert(
-        this.#context.storedIn.get(stored.refs) === this.#context.file,
-        'they are in this file',
-      );
+      assert(STORED_IN.get(stored.refs) === this.#context.file, 'they are in this file');
       builder.foreign = true;
     }
     if (edit.body.length <= EMPTY_BODY_LENGTH) packedRef.fill(0);

@@ -27,7 +27,6 @@ export class LiveState implements WriteContext {
   file: AppendFile;
   readonly counters: MutableCounters;
   readonly touched = new Set<number>();
-  readonly storedIn = new WeakMap<readonly Ref[], AppendFile>();
   readonly copiesOf = new WeakMap<readonly Ref[], readonly Ref[]>();
   purgesKeptAfter = Number.POSITIVE_INFINITY;
   metadata: Metadata;

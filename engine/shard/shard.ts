@@ -6,17 +6,15 @@
  * failed still reads, refuses writes with `FAILED`, and must be opened again.
  */
 
-import { createHash } from 'node:crypto';
 import { basename, dirname, join } from 'node:path';
 import { NODE_BYTES_DEFAULT } from '../btree/node-run.js';
-import { DivanError } from '../errors.js';
+import { DivanError, isDivanError } from '../errors.js';
 import { AppendFile, type CommitInput } from '../file/append-file.js';
 import { RECORD_BYTES } from '../file/commit-record.js';
 import { FILE_ID_BYTES, SALT_BYTES } from '../file/first-block.js';
 import type { Host } from '../file/host.js';
-import type { Ref } from '../file/ref.js';
 import type { Storage } from '../file/storage.js';
-import { ATTACHMENT_BYTES_MAX, PIECE_BYTES_MAX, type StoredBytes } from './attachment-list.js';
+import type { StoredBytes } from './attachment-list.js';
 import { CacheSpace } from './cache-space.js';
 import { CommitQueue, type CommitTarget } from './commit-queue.js';
 import { EditBatch, type EditOutcome, inBatches } from './document-writer.js';
@@ -42,6 +40,8 @@ import {
   UUID_BYTES,
   ZERO_COUNTERS,
 } from './state.js';
+
+import { storePieces } from './stored-pieces.js';
 
 /** The world that a shard lives in. */
 export interface ShardWorld {
@@ -81,6 +81,7 @@ export class Shard implements CommitTarget {
   #unflushedBytes = 0;
   #cancelSeal: (() => void) | undefined;
   #closing: Promise<void> | undefined;
+  #handedOver = false;
   readonly #listeners = new Set<() => void>();
   readonly #stopBeforeClosing = new Set<() => Promise<void>>();
 
@@ -158,13 +159,27 @@ export class Shard implements CommitTarget {
     return this.#context.snapshot();
   }
 
-  /** Applies edits, each on its own, and resolves when they are durable. Rejects, with nothing acknowledged, only when the shard fails. */
+  /**
+   * Applies edits, each on its own, and resolves when they are durable. Rejects, with nothing acknowledged, only when the shard fails.
+   * The outcome of those that came too late for this file is `MOVED`.
+   */
   async update(edits: readonly DocumentEdit[]): Promise<EditOutcome[]> {
     const batches: EditBatch[] = [];
     for (const batch of inBatches(edits)) batches.push(new EditBatch(this.#context, batch));
     for (const batch of batches) if (batch.hasAttachments) await batch.bringAttachments();
-    await Promise.all(batches.map((batch) => this.#submit(batch)));
-    return batches.flatMap((batch) => batch.outcomes);
+    const outcomes = await Promise.all(batches.map((batch) => this.#outcomesOf(batch)));
+    return outcomes.flat();
+  }
+
+  /** Some batches of an update may be durable when the documents move, and others come too late. */
+  async #outcomesOf(batch: EditBatch): Promise<readonly EditOutcome[]> {
+    try {
+      await this.#submit(batch);
+      return batch.outcomes;
+    } catch (error) {
+      if (!isDivanError(error, 'MOVED')) throw error;
+      return batch.refused(error);
+    }
   }
 
   /** As `update` with one edit, whose refusal it throws. */
@@ -175,22 +190,9 @@ export class Shard implements CommitTarget {
   }
 
   /** Stores the bytes of an attachment. They take effect with the edit that names them; without one they are dead bytes. */
-  async store(source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<StoredBytes> {
+  store(source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<StoredBytes> {
     // The file may be exchanged meanwhile: all pieces go to the one that the first went to.
-    const { file } = this;
-    const md5 = createHash('md5');
-    const refs: Ref[] = [];
-    let length = 0;
-    for await (const piece of inPieces(source)) {
-      length += piece.length;
-      if (length > ATTACHMENT_BYTES_MAX) {
-        throw new DivanError('LIMIT', `an attachment has at most ${ATTACHMENT_BYTES_MAX} bytes`);
-      }
-      md5.update(piece);
-      refs.push(await file.appendRun(piece));
-    }
-    this.#context.storedIn.set(refs, file);
-    return { digest: md5.digest(), length, encoding: undefined, decodedLength: length, refs };
+    return storePieces(this.file, source);
   }
 
   /** Writes or deletes a local doc and returns the `N` of its new `0-N`. Throws `CONFLICT` or `LIMIT`. */
@@ -284,6 +286,23 @@ export class Shard implements CommitTarget {
   }
 
   /**
+   * Ends the writing to this shard for good, unless `complete` resolves to false: its documents are in other files then. Writes wait
+   * meanwhile, and are refused with `MOVED` afterwards, having done nothing. Reading goes on. Throws what `complete` throws, with nothing
+   * changed.
+   */
+  async handOver(complete: () => Promise<boolean>): Promise<boolean> {
+    return this.#queue.exclusively(async () => {
+      this.#assertOpen();
+      this.file.assertWritable();
+      this.#handedOver = await complete();
+      const { path } = this;
+      if (this.#handedOver)
+        this.#queue.refuse(new DivanError('MOVED', `${path} was moved`, { path }));
+      return this.#handedOver;
+    });
+  }
+
+  /**
    * Has `stop` called, and waits for it, before the shard is closed: for those who work on it in the background. Returns what ends
    * that. Throws `CLOSED`.
    */
@@ -309,7 +328,7 @@ export class Shard implements CommitTarget {
     try {
       await this.#queue.idle();
       await this.#flushing;
-      if (this.file.failed) return;
+      if (this.file.failed || this.#handedOver) return;
       await this.flush();
       await this.#queue.exclusively(() => this.file.seal());
     } finally {
@@ -407,25 +426,4 @@ async function writeFirstCommit(file: AppendFile, state: Uint8Array): Promise<vo
     foreign: true,
     state: { ref, replayFrom: start },
   });
-}
-
-/** Regroups a stream into pieces of the size in which attachments are stored. */
-async function* inPieces(
-  source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
-): AsyncGenerator<Uint8Array> {
-  let pending: Uint8Array[] = [];
-  let bytes = 0;
-  for await (const chunk of source) {
-    for (let at = 0; at < chunk.length; ) {
-      const part = chunk.subarray(at, at + PIECE_BYTES_MAX - bytes);
-      pending.push(part);
-      bytes += part.length;
-      at += part.length;
-      if (bytes < PIECE_BYTES_MAX) continue;
-      yield Buffer.concat(pending);
-      pending = [];
-      bytes = 0;
-    }
-  }
-  if (bytes > 0) yield Buffer.concat(pending);
 }

@@ -24,9 +24,7 @@ export interface WriteContext {
   metadata: Metadata;
   /** The hashes of the ids that this commit has changed: what was read of them before is stale. */
   readonly touched: Set<number>;
-  /** The refs of attachments that were stored through this handle, with their file: others may name bytes that were cut off since. */
-  readonly storedIn: WeakMap<readonly Ref[], AppendFile>;
-  /** Of attachments that were stored in a file that has been exchanged since: the refs of their copies. */
+  /** Of attachments that were stored in another file: the refs of their copies in this shard's. */
   readonly copiesOf: WeakMap<readonly Ref[], readonly Ref[]>;
   /** Purge infos after this purge seq are kept even beyond their limit: somebody has not read them yet. */
   purgesKeptAfter: number;

@@ -42,6 +42,7 @@ const TABLE: Readonly<Record<ErrorCode, Entry>> = {
   METHOD_NOT_ALLOWED: { status: 405, error: 'method_not_allowed' },
   NOT_A_SHARD: internal,
   NOT_FOUND: { status: 404, error: 'not_found' },
+  MOVED: { status: 503, error: 'service_unavailable', isInternal: true },
   NO_COMMIT: internal,
   NO_SPACE: { status: 507, error: 'insufficient_storage', isInternal: true },
   OUT_OF_RANGE: internal,
