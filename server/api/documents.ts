@@ -203,6 +203,10 @@ class Documents {
     const database = this.#database(exchange);
     const id = documentId(exchange);
     const { id: targetId, rev: parent } = destinationOf(exchange);
+    if (isLocalId(id) || isLocalId(targetId)) {
+      // Stored as a document like others, a copy would be replicated, and not be found where local ones are.
+      throw new DivanError('BAD_REQUEST', '_local documents cannot be copied.');
+    }
     assertMayWrite(exchange, targetId);
     // The target is written from within its shard, so that waiting for it never waits for the reading of the source.
     const { rev } = await database.putUploaded(targetId, (store) =>
@@ -282,6 +286,9 @@ function destinationOf(exchange: Exchange): { id: Uint8Array; rev: Revision | un
   const header = exchange.header('destination');
   if (header === undefined || header === '') {
     throw new DivanError('BAD_REQUEST', 'Destination header is mandatory for COPY.');
+  }
+  if (/^https?:\/\//i.test(header)) {
+    throw new DivanError('BAD_REQUEST', 'Destination URL must be relative.');
   }
   const [path = '', query = ''] = header.split('?', 2);
   const rev = /^rev=(.+)$/.exec(query)?.[1];
