@@ -2,7 +2,6 @@
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import pino from 'pino';
-import { DivanError } from '../engine/errors.js';
 import { nodeHost } from '../engine/file/node-host.js';
 import { nodeStorage } from '../engine/file/node-storage.js';
 import { Config, describeSettings } from '../server/config/config.js';
@@ -67,14 +66,9 @@ async function serve(
     process: processMeter(),
     admin: process.env[ADMIN_ENVIRONMENT],
   });
-  const { generatedAdmin, services } = server;
-  if (!services.admins.hasConfiguredAdmin) await assertLoopback(server, config);
-  if (generatedAdmin !== undefined) {
-    const { name, password } = generatedAdmin;
-    process.stdout.write(`There was no admin: ${name} was made, with the password ${password}\n`);
-  }
+  tellOfAdmin(server);
   const listener = await Listener.open(WORLD.host, server.handler, listenerOptions(config));
-  services.metrics.watch(listener);
+  server.services.metrics.watch(listener);
   const { address, port } = listener.address;
   process.stdout.write(`Divan listens on http://${address}:${port}/\n`);
   await new Promise<void>((resolve) => {
@@ -88,15 +82,16 @@ async function serve(
   return true;
 }
 
-/** Nobody elsewhere reaches a server that has no admin but the one that it made itself. */
-async function assertLoopback(server: DivanServer, config: Config): Promise<void> {
-  const address = config.get('chttpd/bind_address');
-  if (address === 'localhost' || address === '::1' || address.startsWith('127.')) return;
-  await server.close();
-  throw new DivanError(
-    'INVALID_SETTING',
-    `to listen at ${address} needs an admin: set ${ADMIN_ENVIRONMENT} to user:password`,
-  );
+/** Says how to get in, where nobody has chosen an admin. */
+function tellOfAdmin({ generatedAdmin, services }: DivanServer): void {
+  if (generatedAdmin !== undefined) {
+    const { name, password } = generatedAdmin;
+    process.stdout.write(`There was no admin: ${name} was made, with the password ${password}\n`);
+  } else if (!services.admins.hasConfiguredAdmin) {
+    process.stdout.write(
+      `The only admin is ${services.admins.names.join()}, whose password was printed when it was made; ${ADMIN_ENVIRONMENT}=user:password sets another\n`,
+    );
+  }
 }
 
 function flagsOf(options: Readonly<Record<string, string>>): Map<string, string> {
