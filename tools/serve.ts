@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import pino from 'pino';
+import { DivanError } from '../engine/errors.js';
 import { nodeHost } from '../engine/file/node-host.js';
 import { nodeStorage } from '../engine/file/node-storage.js';
 import { Config, describeSettings } from '../server/config/config.js';
@@ -102,11 +103,15 @@ function flagsOf(options: Readonly<Record<string, string>>): Map<string, string>
   return flags;
 }
 
+/** Throws `IO` for a file that is there and cannot be read. */
 function readTextFile(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8');
-  } catch {
-    return undefined;
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    if ('code' in error && error.code === 'ENOENT') return undefined;
+    const reason = `can not read the configuration file ${path}: ${error.message}`;
+    throw new DivanError('IO', reason, { path }, error);
   }
 }
 
