@@ -11,7 +11,7 @@ import { ADMIN_ENVIRONMENT, CONFIG_FILE } from '../server/config/sources.js';
 import { Listener, listenerOptions } from '../server/listener.js';
 import { DivanServer } from '../server/server.js';
 import type { ServerWorld } from '../server/world.js';
-import { runCommand } from './command.js';
+import { ignoreBrokenPipe, runCommand } from './command.js';
 import { processMeter } from './process-meter.js';
 
 const WORLD: ServerWorld = {
@@ -50,6 +50,8 @@ async function serve(
   options: Readonly<Record<string, string>>,
   signal: AbortSignal,
 ): Promise<boolean> {
+  // Whoever started it may not care to read what it prints.
+  process.stdout.on('error', ignoreBrokenPipe);
   const config = new Config({
     environment: process.env,
     flags: flagsOf(options),

@@ -1,12 +1,12 @@
 /**
- * Goal: `divan serve` says in one line why it does not start and what to do.
- * Method: the real command as a process of its own, with directories, files and ports that are not as they should be.
+ * Goal: `divan serve` says in one line why it does not start and what to do, goes on when nobody reads what it prints.
+ * Method: the real command as a process of its own, with directories, files, ports and pipes that are not as they should be.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
-import { divan, temporaryDirectory } from '../support/cli.js';
+import { divan, divanStart, temporaryDirectory } from '../support/cli.js';
 
 /** Starts it where it can not start; its one line. */
 function refusal(t: Parameters<typeof temporaryDirectory>[0], ...args: string[]): string {
@@ -46,4 +46,20 @@ t.test('a port that is in use', async (t) => {
   const { code, stderr } = divan('serve', '--port', port, '--data-dir', dataDir);
   t.equal(code, 1);
   t.match(stderr, /the port is in use; end what uses it, or choose another port \(IO\)\n$/);
+});
+
+t.test('nobody reads what it prints', async (t) => {
+  const dataDir = join(temporaryDirectory(t), 'data');
+  const child = divanStart('serve', '--port', '0', '--data-dir', dataDir, '--log-level', 'debug');
+  child.stdout.destroy();
+  let log = '';
+  child.stderr.on('data', (bytes) => {
+    log += String(bytes);
+  });
+  const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
+  const timer = setTimeout(() => child.kill('SIGTERM'), 3000);
+  t.equal(await ended, 0, 'it runs until it is told to stop');
+  clearTimeout(timer);
+  t.match(log, /"msg":"stopping"/);
+  t.notMatch(log, /EPIPE/);
 });
