@@ -19,6 +19,9 @@ const WORLD: ServerWorld = {
   host: { ...nodeHost, timeOfDay: () => Date.now() },
 };
 
+/** Of the permissions of a file, all but those of its owner. */
+const OTHERS_BITS = 0o077;
+
 export function registerServe(program: Command): void {
   const command = program
     .command('serve')
@@ -50,6 +53,8 @@ async function serve(
   options: Readonly<Record<string, string>>,
   signal: AbortSignal,
 ): Promise<boolean> {
+  // The records of the node hold the hashes of passwords and the key of session cookies, the shards whatever users keep in them.
+  process.umask(process.umask() | OTHERS_BITS);
   // Whoever started it may not care to read what it prints.
   process.stdout.on('error', ignoreBrokenPipe);
   const config = new Config({

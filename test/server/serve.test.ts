@@ -1,8 +1,9 @@
 /**
- * Goal: `divan serve` says in one line why it does not start and what to do, goes on when nobody reads what it prints.
+ * Goal: `divan serve` says in one line why it does not start and what to do, goes on when nobody reads what it prints, and keeps what it
+ * writes to itself.
  * Method: the real command as a process of its own, with directories, files, ports and pipes that are not as they should be.
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
@@ -62,4 +63,17 @@ t.test('nobody reads what it prints', async (t) => {
   clearTimeout(timer);
   t.match(log, /"msg":"stopping"/);
   t.notMatch(log, /EPIPE/);
+});
+
+t.test('what it writes is for its own user only', async (t) => {
+  const dataDir = join(temporaryDirectory(t), 'data');
+  const child = divanStart('serve', '--port', '0', '--data-dir', dataDir);
+  const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
+  await new Promise((resolve) => child.stdout.on('data', resolve));
+  child.kill('SIGTERM');
+  t.equal(await ended, 0);
+  // The hashes of passwords and the key of session cookies are in there.
+  for (const name of ['.', 'node.divan', 'shards']) {
+    t.equal(statSync(join(dataDir, name)).mode & 0o077, 0, name);
+  }
 });
