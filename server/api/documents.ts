@@ -4,7 +4,12 @@ import { ATTACHMENT_BYTES_MAX } from '../../engine/shard/attachment-list.js';
 import { checkId, DocumentScanner, isLocalId } from '../../engine/shard/document.js';
 import { localDocText } from '../../engine/shard/document-text.js';
 import { LOCAL_PREFIX } from '../../engine/shard/local-tree.js';
-import { formatRev, parseRev, type Revision } from '../../engine/shard/revision.js';
+import {
+  compareRevisions,
+  formatRev,
+  parseRev,
+  type Revision,
+} from '../../engine/shard/revision.js';
 import type { Leaf } from '../../engine/shard/seq-tree.js';
 import type { Snapshot } from '../../engine/shard/snapshot.js';
 import { USERS_DATABASE } from '../auth/user-documents.js';
@@ -250,12 +255,20 @@ class Documents {
     this.#replyWritten(exchange, id, '0-0', true);
   }
 
-  /** What a user may write of its own document. The revision must be there: users do not make users. */
+  /**
+   * What a user may write of its own document. It is compared with the very revision that it replaces: one that an admin writes meanwhile
+   * makes it a conflict, even if the user named that one beforehand. And the revision must be there: users do not make users.
+   */
   async #ownUser(exchange: Exchange, write: DocumentWrite): Promise<DocumentWrite> {
     const { users } = this.#services;
-    const previous = await users.document(exchange.param('doc'));
-    const allowed = await users.prepareFor(exchange.caller, write, previous);
-    if (previous !== undefined && write.parent !== undefined) return allowed;
+    const winner = await users.winner(exchange.param('doc'));
+    const allowed = await users.prepareFor(exchange.caller, write, winner?.document);
+    const { parent } = write;
+    const isOfWinner =
+      winner !== undefined &&
+      parent !== undefined &&
+      compareRevisions(parent, winner.revision) === 0;
+    if (isOfWinner) return allowed;
     throw new DivanError('CONFLICT', 'Document update conflict.');
   }
 

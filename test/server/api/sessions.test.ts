@@ -23,8 +23,10 @@ async function addUser(server: TestServer, name: string, roles: readonly string[
   });
 }
 
+/** Of a document, or of the reply to a write. */
 function revOf({ body }: Reply): string {
   if (typeof body === 'object' && body !== null && '_rev' in body) return String(body._rev);
+  if (typeof body === 'object' && body !== null && 'rev' in body) return String(body.rev);
   throw new Error('there is no revision');
 }
 
@@ -189,6 +191,34 @@ t.test('what users may do with their own document', async (t) => {
   const last = revOf(await server.get(path));
   t.equal((await server.delete(`${path}?rev=${last}`, now)).status, 200);
   t.equal((await server.get('/_session', now)).status, 401, 'who is deleted is nobody');
+});
+
+t.test('a role that is taken away while its user writes is not kept', async (t) => {
+  const path = '/_users/org.couchdb.user:ann';
+  const server = await TestServer.open(t);
+  await addUser(server, 'ann', ['r']);
+  const { text } = await server.get(path);
+  const { _id, _rev, ...members }: Record<string, unknown> = JSON.parse(text);
+  const without = { ...members, roles: [] };
+  // Who knows all of a document can work out what its next revision will be, here by writing it elsewhere.
+  const twin = await TestServer.open(t);
+  await twin.put('/_users');
+  t.equal(revOf(await twin.put(path, members)), _rev);
+  const nextRev = revOf(await twin.put(path, { ...without, _rev }));
+
+  const { hasher } = server.server.services;
+  const make = hasher.make.bind(hasher);
+  let taken: Promise<unknown> | undefined;
+  hasher.make = async (password) => {
+    taken ??= server.put(path, { ...without, _rev });
+    await taken;
+    return make(password);
+  };
+  const body = { ...members, _rev: nextRev, password: 'new-password' };
+  await server.put(path, body, { as: 'ann:ann-password' });
+  taken ??= server.put(path, { ...without, _rev });
+  t.match(await taken, { status: 201, body: { rev: nextRev } });
+  t.match((await server.get(path)).body, { _rev: nextRev, roles: [] });
 });
 
 t.test('no way of writing stores a password or a malformed user', async (t) => {
