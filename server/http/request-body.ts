@@ -55,11 +55,16 @@ export function bodyStream(
   return encoding === undefined ? raw : bounded(inflated(raw, encoding, bytesMax), bytesMax, 0);
 }
 
-/** The body as it comes and as it is encoded. Throws, while being read, `TOO_LARGE`, `ABORTED`. */
+/** The body as it comes and as it is encoded. Throws `UNSUPPORTED_TYPE` and, while being read, `TOO_LARGE`, `ABORTED`. */
 export function rawBodyStream(
   request: IncomingMessage,
   bytesMax: number,
 ): AsyncGenerator<Uint8Array, void> {
+  // Node undoes chunked only, and hands over what any other coding before it has made of the body.
+  const codings = request.headers['transfer-encoding'];
+  if (codings !== undefined && codings.trim().toLowerCase() !== 'chunked') {
+    throw new DivanError('UNSUPPORTED_TYPE', 'the transfer encoding must be chunked');
+  }
   return bounded(received(request), bytesMax, declaredLength(request) ?? 0);
 }
 
