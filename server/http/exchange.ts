@@ -180,7 +180,9 @@ export class Exchange {
 
   replyBytes(status: number, body: string | Uint8Array, headers: Headers): void {
     const length = typeof body === 'string' ? Buffer.byteLength(body) : body.length;
-    this.#writeHead(status, { 'Content-Length': String(length), ...headers });
+    // RFC 9110, section 8.6: what has no content says no length.
+    const lengthHeader: Headers = status === 204 ? {} : { 'Content-Length': String(length) };
+    this.#writeHead(status, { ...lengthHeader, ...headers });
     const { request, response } = this;
     if (request.complete || !hasBody(request)) {
       response.end(body);

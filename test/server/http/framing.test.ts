@@ -1,5 +1,5 @@
 /**
- * Goal: bodies whose framing is not understood whole are refused and never stored as something else.
+ * Goal: bodies whose framing is not understood whole are refused, never stored as something else, and replies without content say so.
  * Method: requests byte by byte over a socket.
  */
 import t from 'tap';
@@ -24,4 +24,17 @@ t.test('a transfer coding besides chunked', async (t) => {
     t.equal((await server.get('/db/a')).status, 404);
   }
   t.equal(await send('/db/a', 'Chunked'), 201);
+});
+
+t.test('a reply without content has no length', async (t) => {
+  const server = await TestServer.open(t);
+  const client = await RawClient.open(server.listener.address.port);
+  client.send('GET /favicon.ico HTTP/1.1\r\nHost: a\r\n\r\n');
+  const reply = await client.reply();
+  t.equal(reply?.status, 204);
+  t.equal(reply?.headers.has('content-length'), false);
+  t.equal(reply?.headers.has('transfer-encoding'), false);
+  client.send('GET /_up HTTP/1.1\r\nHost: a\r\n\r\n');
+  t.equal((await client.reply())?.status, 200, 'the connection goes on');
+  client.close();
 });
