@@ -103,6 +103,22 @@ t.test('a page of another site can not write with a cookie', async (t) => {
   t.equal((await server.put('/db', undefined, from(server.url))).status, 201);
 });
 
+t.test('a page of another site logs nobody in', async (t) => {
+  const server = await TestServer.open(t);
+  await addUser(server, 'ann');
+  const form = 'name=ann&password=ann-password';
+  const login = (Origin: string) => {
+    const headers = { 'Content-Type': 'application/x-www-form-urlencoded', Origin };
+    return server.post('/_session', form, { as: null, headers });
+  };
+  for (const origin of ['https://evil.example', 'null', `${server.url}0`]) {
+    const refused = await login(origin);
+    t.match(refused, { status: 403, body: { error: 'forbidden' } }, origin);
+    t.equal(refused.headers.get('set-cookie'), null);
+  }
+  t.equal((await login(server.url)).status, 200);
+});
+
 t.test('require_valid_user', async (t) => {
   const server = await TestServer.open(t, { settings: { 'chttpd/require_valid_user': 'true' } });
   await server.put('/db');
