@@ -48,6 +48,8 @@ export class Exchange {
   caller: Caller = NOBODY;
   /** Set with the caller: it is an admin of the database in the path, or of the server. */
   isDatabaseAdmin = false;
+  /** Set with the caller: whether it would be let in now, which replies that last ask for from time to time. */
+  mayGoOn: () => Promise<boolean> = () => Promise.resolve(true);
   /** Names and values by turns, sent along with the reply. */
   readonly #headers: string[] = [];
   readonly #context: ExchangeContext;
