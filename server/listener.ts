@@ -276,10 +276,17 @@ function isFull(request: IncomingMessage): boolean {
   return request.readableLength >= request.readableHighWaterMark;
 }
 
+/** Why nothing is listened to, and what to do about it. */
+const NOT_LISTENING: ReadonlyMap<string | undefined, string> = new Map([
+  ['EADDRINUSE', 'the port is in use; end what uses it, or choose another port'],
+  ['EACCES', 'permission denied; choose a port from 1024 on, or give this user the right to it'],
+  ['EADDRNOTAVAIL', 'this machine does not have that address; choose one that it has'],
+]);
+
 function listen(server: Server, { host, port }: ListenerOptions): Promise<void> {
   return new Promise((resolve, reject) => {
     const failed = (error: NodeJS.ErrnoException) => {
-      const what = error.code === 'EADDRINUSE' ? 'the port is in use' : error.message;
+      const what = NOT_LISTENING.get(error.code) ?? error.message;
       const facts = error.code === undefined ? {} : { errno: error.code };
       reject(new DivanError('IO', `can not listen on ${host}:${port}: ${what}`, facts, error));
     };

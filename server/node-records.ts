@@ -6,7 +6,8 @@
  * failed is there is seen then.
  */
 import { join } from 'node:path';
-import { DivanError, isDivanError } from '../engine/errors.js';
+import { DivanError, type ErrorCode, isDivanError } from '../engine/errors.js';
+import type { Storage } from '../engine/file/storage.js';
 import { CacheSpace } from '../engine/shard/cache-space.js';
 import { Shard } from '../engine/shard/shard.js';
 import { makeDirectory } from './durable-names.js';
@@ -43,7 +44,7 @@ export class NodeRecords {
    * and what opening a shard throws.
    */
   static async open(world: ServerWorld, dataDir: string): Promise<NodeRecords> {
-    await makeDirectory(world.storage, dataDir);
+    await makeDataDirectory(world.storage, dataDir);
     const shard = await openShard(world, dataDir);
     return new NodeRecords(world, dataDir, shard, await textsOf(shard));
   }
@@ -111,6 +112,23 @@ async function textsOf(shard: Shard): Promise<Map<string, string>> {
     throw error;
   }
   return texts;
+}
+
+/** Why the data directory cannot be made, by the code of the error. */
+const NO_DIRECTORY: ReadonlyMap<ErrorCode, string> = new Map([
+  ['NOT_FOUND', 'the directory to make it in is not there; make that one first'],
+  ['EXISTS', 'it is a file; name a directory'],
+]);
+
+async function makeDataDirectory(storage: Storage, path: string): Promise<void> {
+  try {
+    await makeDirectory(storage, path);
+  } catch (error) {
+    const reason = isDivanError(error) ? NO_DIRECTORY.get(error.code) : undefined;
+    if (!isDivanError(error) || reason === undefined) throw error;
+    const message = `can not make the data directory ${path}: ${reason}`;
+    throw new DivanError(error.code, message, error.facts, error);
+  }
 }
 
 async function openShard(world: ServerWorld, dataDir: string): Promise<Shard> {

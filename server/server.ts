@@ -123,7 +123,11 @@ export class DivanServer {
     const { host } = world;
     for (const problem of config.useRecords(records)) log.warn(problem);
     const { uuid, secret } = await openIdentity(world, records);
-    const configured = { environment: admin, file: config.fileAdmins };
+    const configured = {
+      environment: admin,
+      file: config.fileAdmins,
+      address: config.get('chttpd/bind_address'),
+    };
     const { admins, generated } = await Admins.open({ host, records, hasher }, configured);
     const users = new UserStore(hasher);
     const dataDir = config.get('couchdb/database_dir');

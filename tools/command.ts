@@ -47,7 +47,7 @@ export async function runCommand(
 }
 
 /** Work goes on when whoever reads its progress goes away. */
-function ignoreBrokenPipe(error: NodeJS.ErrnoException): void {
+export function ignoreBrokenPipe(error: NodeJS.ErrnoException): void {
   if (error.code !== 'EPIPE') throw error;
 }
 

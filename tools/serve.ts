@@ -11,13 +11,16 @@ import { ADMIN_ENVIRONMENT, CONFIG_FILE } from '../server/config/sources.js';
 import { Listener, listenerOptions } from '../server/listener.js';
 import { DivanServer } from '../server/server.js';
 import type { ServerWorld } from '../server/world.js';
-import { runCommand } from './command.js';
+import { ignoreBrokenPipe, runCommand } from './command.js';
 import { processMeter } from './process-meter.js';
 
 const WORLD: ServerWorld = {
   storage: nodeStorage,
   host: { ...nodeHost, timeOfDay: () => Date.now() },
 };
+
+/** Of the permissions of a file, all but those of its owner. */
+const OTHERS_BITS = 0o077;
 
 export function registerServe(program: Command): void {
   const command = program
@@ -50,6 +53,10 @@ async function serve(
   options: Readonly<Record<string, string>>,
   signal: AbortSignal,
 ): Promise<boolean> {
+  // The records of the node hold the hashes of passwords and the key of session cookies, the shards whatever users keep in them.
+  process.umask(process.umask() | OTHERS_BITS);
+  // Whoever started it may not care to read what it prints.
+  process.stdout.on('error', ignoreBrokenPipe);
   const config = new Config({
     environment: process.env,
     flags: flagsOf(options),
@@ -67,14 +74,9 @@ async function serve(
     process: processMeter(),
     admin: process.env[ADMIN_ENVIRONMENT],
   });
-  const { generatedAdmin, services } = server;
-  if (!services.admins.hasConfiguredAdmin) await assertLoopback(server, config);
-  if (generatedAdmin !== undefined) {
-    const { name, password } = generatedAdmin;
-    process.stdout.write(`There was no admin: ${name} was made, with the password ${password}\n`);
-  }
+  tellOfAdmin(server);
   const listener = await Listener.open(WORLD.host, server.handler, listenerOptions(config));
-  services.metrics.watch(listener);
+  server.services.metrics.watch(listener);
   const { address, port } = listener.address;
   process.stdout.write(`Divan listens on http://${address}:${port}/\n`);
   await new Promise<void>((resolve) => {
@@ -88,15 +90,16 @@ async function serve(
   return true;
 }
 
-/** Nobody elsewhere reaches a server that has no admin but the one that it made itself. */
-async function assertLoopback(server: DivanServer, config: Config): Promise<void> {
-  const address = config.get('chttpd/bind_address');
-  if (address === 'localhost' || address === '::1' || address.startsWith('127.')) return;
-  await server.close();
-  throw new DivanError(
-    'INVALID_SETTING',
-    `to listen at ${address} needs an admin: set ${ADMIN_ENVIRONMENT} to user:password`,
-  );
+/** Says how to get in, where nobody has chosen an admin. */
+function tellOfAdmin({ generatedAdmin, services }: DivanServer): void {
+  if (generatedAdmin !== undefined) {
+    const { name, password } = generatedAdmin;
+    process.stdout.write(`There was no admin: ${name} was made, with the password ${password}\n`);
+  } else if (!services.admins.hasConfiguredAdmin) {
+    process.stdout.write(
+      `The only admin is ${services.admins.names.join()}, whose password was printed when it was made; ${ADMIN_ENVIRONMENT}=user:password sets another\n`,
+    );
+  }
 }
 
 function flagsOf(options: Readonly<Record<string, string>>): Map<string, string> {
@@ -107,11 +110,15 @@ function flagsOf(options: Readonly<Record<string, string>>): Map<string, string>
   return flags;
 }
 
+/** Throws `IO` for a file that is there and cannot be read. */
 function readTextFile(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8');
-  } catch {
-    return undefined;
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    if ('code' in error && error.code === 'ENOENT') return undefined;
+    const reason = `can not read the configuration file ${path}: ${error.message}`;
+    throw new DivanError('IO', reason, { path }, error);
   }
 }
 

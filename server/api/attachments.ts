@@ -6,6 +6,7 @@ import {
   type Attachment,
   DIGEST_BYTES,
 } from '../../engine/shard/attachment-list.js';
+import { isLocalId } from '../../engine/shard/document.js';
 import { formatRev, type Revision } from '../../engine/shard/revision.js';
 import type { Leaf } from '../../engine/shard/seq-tree.js';
 import type { Snapshot } from '../../engine/shard/snapshot.js';
@@ -68,7 +69,7 @@ class Attachments {
 
   async get(exchange: Exchange): Promise<void> {
     const database = this.#database(exchange);
-    const id = documentId(exchange);
+    const id = ownerId(exchange);
     const name = exchange.param(REST);
     const revision = revisionOf(exchange);
     await database.read(id, async (snapshot) => {
@@ -83,7 +84,7 @@ class Attachments {
 
   async put(exchange: Exchange): Promise<void> {
     const database = this.#database(exchange);
-    const id = documentId(exchange);
+    const id = ownerId(exchange);
     assertMayWrite(exchange, id);
     const name = exchange.param(REST);
     checkAttachmentName(name);
@@ -108,7 +109,7 @@ class Attachments {
 
   async remove(exchange: Exchange): Promise<void> {
     const database = this.#database(exchange);
-    const id = documentId(exchange);
+    const id = ownerId(exchange);
     assertMayWrite(exchange, id);
     const { body, deleted, parent, stubs } = await this.#base(database, id, revisionOf(exchange));
     const attachments = new Map(stubs);
@@ -135,6 +136,13 @@ class Attachments {
       return { body, deleted: leaf.deleted, parent, stubs: stubsOf(leaf) };
     });
   }
+}
+
+/** The id of the document that has the attachment. Throws `BAD_REQUEST` for a local one: it would be stored as a document like others. */
+function ownerId(exchange: Exchange): Uint8Array {
+  const id = documentId(exchange);
+  if (!isLocalId(id)) return id;
+  throw new DivanError('BAD_REQUEST', '_local documents do not accept attachments.');
 }
 
 function missing(): DivanError {

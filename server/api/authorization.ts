@@ -4,7 +4,7 @@
  * In the database `_users` nobody but the admins of the server gets at anything, but for each user its own document, by its id in the
  * path: whatever route is added, it is shut until it is let in here.
  */
-import { DivanError } from '../../engine/errors.js';
+import { DivanError, isDivanError } from '../../engine/errors.js';
 import type { Caller } from '../auth/caller.js';
 import {
   accessOf,
@@ -54,14 +54,31 @@ export class Authorization {
     return this.#check(exchange, route, caller);
   }
 
-  #check(
+  #check(exchange: Exchange, route: Route, caller: Caller): Promise<void> | void {
+    exchange.caller = caller;
+    exchange.mayGoOn = () => this.#mayGoOn(exchange, route);
+    if (caller.via === 'cookie') this.#checkCookie(exchange, caller);
+    return this.#admit(exchange, route, caller);
+  }
+
+  /** Whether the caller would be let in now: the database may be closed to it by now, and it may have been removed. */
+  async #mayGoOn(exchange: Exchange, route: Route): Promise<boolean> {
+    try {
+      const caller = await this.#services.authenticator.current(exchange.caller);
+      await this.#admit(exchange, route, caller);
+      return true;
+    } catch (error) {
+      if (!isDivanError(error)) throw error;
+      return false;
+    }
+  }
+
+  #admit(
     exchange: Exchange,
     { access, method, path }: Route,
     caller: Caller,
   ): Promise<void> | void {
-    exchange.caller = caller;
     exchange.isDatabaseAdmin = caller.isServerAdmin;
-    if (caller.via === 'cookie') this.#checkCookie(exchange, caller);
     if (access === 'anyone' || caller.isServerAdmin) return;
     if (caller.name === undefined && this.#services.config.get('chttpd/require_valid_user')) {
       throw new DivanError('UNAUTHORIZED', 'Authentication required.');
@@ -75,7 +92,7 @@ export class Authorization {
       if (path === DOCUMENT_PATH && OWN_METHODS.has(method)) return checkOwn(exchange, caller);
       return assertMayListUsers(caller);
     }
-    return this.#checkDatabase(exchange, name, access);
+    return this.#checkDatabase(exchange, name, access, caller);
   }
 
   /** Browsers send a cookie by themselves; and a session that is used goes on. */
@@ -90,6 +107,7 @@ export class Authorization {
     exchange: Exchange,
     name: string,
     access: 'database_member' | 'database_admin',
+    caller: Caller,
   ): Promise<void> {
     const { security: text } = await this.#services.catalog.get(name).settings.current();
     let security = this.#securities.get(text);
@@ -97,7 +115,6 @@ export class Authorization {
       security = parseSecurity(text.length === 0 ? {} : JSON.parse(Buffer.from(text).toString()));
       this.#securities.set(text, security);
     }
-    const { caller } = exchange;
     exchange.isDatabaseAdmin = accessOf(security, caller).isAdmin;
     if (access === 'database_admin') assertDatabaseAdmin(security, caller);
     else assertMember(security, caller);

@@ -237,7 +237,10 @@ class Feed {
       const due = heartbeatMs === undefined ? this.#rowMs + timeoutMs : this.#sentMs + heartbeatMs;
       const woken = await watch.next(Math.max(0, due - now));
       if (woken === 'ended') return undefined;
-      if (woken === 'changed') return watch.takeChanged();
+      // Who is shut out while it waits is not told of what comes after that.
+      if (woken === 'changed') {
+        return (await this.#exchange.mayGoOn()) ? watch.takeChanged() : undefined;
+      }
       if (heartbeatMs === undefined) return undefined;
       await this.#beat(writer);
     }

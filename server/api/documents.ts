@@ -4,7 +4,12 @@ import { ATTACHMENT_BYTES_MAX } from '../../engine/shard/attachment-list.js';
 import { checkId, DocumentScanner, isLocalId } from '../../engine/shard/document.js';
 import { localDocText } from '../../engine/shard/document-text.js';
 import { LOCAL_PREFIX } from '../../engine/shard/local-tree.js';
-import { formatRev, parseRev, type Revision } from '../../engine/shard/revision.js';
+import {
+  compareRevisions,
+  formatRev,
+  parseRev,
+  type Revision,
+} from '../../engine/shard/revision.js';
 import type { Leaf } from '../../engine/shard/seq-tree.js';
 import type { Snapshot } from '../../engine/shard/snapshot.js';
 import { USERS_DATABASE } from '../auth/user-documents.js';
@@ -203,6 +208,10 @@ class Documents {
     const database = this.#database(exchange);
     const id = documentId(exchange);
     const { id: targetId, rev: parent } = destinationOf(exchange);
+    if (isLocalId(id) || isLocalId(targetId)) {
+      // Stored as a document like others, a copy would be replicated, and not be found where local ones are.
+      throw new DivanError('BAD_REQUEST', '_local documents cannot be copied.');
+    }
     assertMayWrite(exchange, targetId);
     // The target is written from within its shard, so that waiting for it never waits for the reading of the source.
     const { rev } = await database.putUploaded(targetId, (store) =>
@@ -246,12 +255,20 @@ class Documents {
     this.#replyWritten(exchange, id, '0-0', true);
   }
 
-  /** What a user may write of its own document. The revision must be there: users do not make users. */
+  /**
+   * What a user may write of its own document. It is compared with the very revision that it replaces: one that an admin writes meanwhile
+   * makes it a conflict, even if the user named that one beforehand. And the revision must be there: users do not make users.
+   */
   async #ownUser(exchange: Exchange, write: DocumentWrite): Promise<DocumentWrite> {
     const { users } = this.#services;
-    const previous = await users.document(exchange.param('doc'));
-    const allowed = await users.prepareFor(exchange.caller, write, previous);
-    if (previous !== undefined && write.parent !== undefined) return allowed;
+    const winner = await users.winner(exchange.param('doc'));
+    const allowed = await users.prepareFor(exchange.caller, write, winner?.document);
+    const { parent } = write;
+    const isOfWinner =
+      winner !== undefined &&
+      parent !== undefined &&
+      compareRevisions(parent, winner.revision) === 0;
+    if (isOfWinner) return allowed;
     throw new DivanError('CONFLICT', 'Document update conflict.');
   }
 
@@ -282,6 +299,9 @@ function destinationOf(exchange: Exchange): { id: Uint8Array; rev: Revision | un
   const header = exchange.header('destination');
   if (header === undefined || header === '') {
     throw new DivanError('BAD_REQUEST', 'Destination header is mandatory for COPY.');
+  }
+  if (/^https?:\/\//i.test(header)) {
+    throw new DivanError('BAD_REQUEST', 'Destination URL must be relative.');
   }
   const [path = '', query = ''] = header.split('?', 2);
   const rev = /^rev=(.+)$/.exec(query)?.[1];

@@ -1,5 +1,6 @@
 /** `_session`: who calls, logging in and out, as in CouchDB. */
 import { DivanError } from '../../engine/errors.js';
+import { assertLoginOrigin } from '../auth/session-cookie.js';
 import type { Exchange } from '../http/exchange.js';
 import { objectOf, optionalString, parseJson, requiredString } from '../http/json-value.js';
 import { Query } from '../http/query.js';
@@ -38,6 +39,8 @@ function tell(exchange: Exchange): void {
 }
 
 async function login({ authenticator }: Services, exchange: Exchange): Promise<void> {
+  const { method = '', headers } = exchange.request;
+  assertLoginOrigin({ method, origin: headers.origin, host: headers.host });
   const { name, password } = await credentialsOf(exchange);
   const address = exchange.request.socket.remoteAddress ?? '';
   const { caller, cookie } = await authenticator.login({ name, password, address });

@@ -7,6 +7,7 @@
  */
 import { DivanError } from '../../engine/errors.js';
 import type { Host } from '../../engine/file/host.js';
+import { ADMIN_ENVIRONMENT } from '../config/sources.js';
 import type { NodeRecords } from '../node-records.js';
 import type { AdminSource, ChangeListener } from './authenticator.js';
 import {
@@ -25,6 +26,8 @@ export interface ConfiguredAdmins {
   readonly environment: string | undefined;
   /** Of the section `admins` of the configuration file: passwords or texts of hashes by name. */
   readonly file: ReadonlyMap<string, string>;
+  /** Where the server is to listen. */
+  readonly address: string;
 }
 
 export interface AdminsOptions {
@@ -63,7 +66,8 @@ export class Admins implements AdminSource {
   /**
    * Opens those that are kept and brings them up to what is configured, in one durable step. `generated` is the admin that was made because
    * there was none, to be printed once. Admins that are configured no longer stay until they are removed over HTTP. Throws
-   * `INVALID_SETTING` for a configured admin with a weak password, a malformed hash or name, `CORRUPT`, and what hashing and writing throw.
+   * `INVALID_SETTING` for a configured admin with a weak password, a malformed hash or name, and if others than this machine could reach a
+   * server that nobody chose an admin for; `CORRUPT`, and what hashing and writing throw.
    */
   static async open(
     options: AdminsOptions,
@@ -76,6 +80,8 @@ export class Admins implements AdminSource {
       const password = await admins.#recordOf(name, text, kept.get(name));
       if (password !== undefined) next.set(name, { password, isGenerated: false });
     }
+    // Before one is made: its password would never be told.
+    assertReachable(next, configured.address);
     if (next.size > 0) {
       await admins.#replace(next);
       return { admins, generated: undefined };
@@ -101,7 +107,7 @@ export class Admins implements AdminSource {
 
   /** True if there is an admin that somebody chose; until then the server must not be reached from elsewhere. */
   get hasConfiguredAdmin(): boolean {
-    return [...this.#admins.values()].some(({ isGenerated }) => !isGenerated);
+    return isAnyChosen(this.#admins);
   }
 
   /** The hash of an admin's password as CouchDB prints it, for `GET /_node/_local/_config/admins`. */
@@ -189,6 +195,20 @@ export class Admins implements AdminSource {
     this.#changed = result.catch(() => undefined);
     return result;
   }
+}
+
+function isAnyChosen(admins: AdminMap): boolean {
+  return [...admins.values()].some(({ isGenerated }) => !isGenerated);
+}
+
+/** Nobody elsewhere reaches a server that has no admin but the one that it made itself. Throws `INVALID_SETTING`. */
+function assertReachable(admins: AdminMap, address: string): void {
+  const isLoopback = address === 'localhost' || address === '::1' || address.startsWith('127.');
+  if (isLoopback || isAnyChosen(admins)) return;
+  throw new DivanError(
+    'INVALID_SETTING',
+    `to listen at ${address} needs an admin: set ${ADMIN_ENVIRONMENT} to user:password`,
+  );
 }
 
 /** What is configured, the environment before the file. Throws `INVALID_SETTING`. */

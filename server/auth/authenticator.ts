@@ -166,6 +166,16 @@ export class Authenticator {
     return this.#cookie(caller.name, session.salt);
   }
 
+  /** A caller as it is by now, for replies that last: with the roles that it has now; nobody if its user is there no longer. */
+  async current(caller: Caller): Promise<Caller> {
+    const { name, via } = caller;
+    if (name === undefined || via === undefined) return caller;
+    const { admins, users } = this.#options;
+    const admin = admins.find(name);
+    const account = admin === undefined ? await users.find(name) : { password: admin };
+    return account === undefined ? NOBODY : callerOf(name, account, via);
+  }
+
   /** The value for `Set-Cookie` that ends a session in the browser. */
   logoutCookie(): string {
     return clearCookie(this.#cookieOptions());

@@ -117,13 +117,25 @@ export interface RequestOrigin {
  * another site, as its `Origin` says (CVE-2010-2234). Browsers send that header with every such request.
  */
 export function assertSameOrigin(caller: Caller, request: RequestOrigin): void {
-  const { method, origin, host } = request;
-  if (caller.via !== 'cookie' || SAFE_METHODS.has(method) || origin === undefined) return;
-  if (host !== undefined && isOriginOf(origin, host)) return;
+  if (caller.via !== 'cookie' || SAFE_METHODS.has(request.method) || isOfThisSite(request)) return;
   throw new DivanError(
     'FORBIDDEN',
     'A session cookie is not accepted for a write from a page of another site.',
   );
+}
+
+/**
+ * Throws `FORBIDDEN` for a login by a page of another site: a form there needs nobody's consent, and whoever is logged in by it under a
+ * name that is not theirs writes into the databases of somebody else.
+ */
+export function assertLoginOrigin(request: RequestOrigin): void {
+  if (isOfThisSite(request)) return;
+  throw new DivanError('FORBIDDEN', 'A page of another site cannot log in here.');
+}
+
+/** True for a request that no page had a browser send, or one of this site. */
+function isOfThisSite({ origin, host }: RequestOrigin): boolean {
+  return origin === undefined || (host !== undefined && isOriginOf(origin, host));
 }
 
 /** True if an origin, `https://host:port`, has the host of a `Host` header; a port that its scheme implies may be left out in either. */

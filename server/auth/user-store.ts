@@ -2,6 +2,7 @@
  * The users: documents of the database `_users`, whichever way they are written. No password gets into a file but as a hash, and no
  * document that is not one of a user; what a user may not do, beyond what an admin may not, is seen to where requests come in.
  */
+import type { Revision } from '../../engine/shard/revision.js';
 import type { Catalog } from '../databases/catalog.js';
 import type { DocumentWrite, WriteGuard } from '../databases/database.js';
 import { ReadDocument } from '../databases/document-view.js';
@@ -19,6 +20,13 @@ import {
 
 /** For whom nothing but the shape of a document is checked. */
 const ADMIN: Caller = { name: '', roles: ['_admin'], isServerAdmin: true, via: undefined };
+
+/** What one revision of a document of `_users` holds. */
+export interface UserRevision {
+  readonly revision: Revision;
+  /** Its members, without those of the system. */
+  readonly document: JsonObject;
+}
 
 export class UserStore implements UserSource, WriteGuard {
   readonly #hasher: PasswordHasher;
@@ -39,19 +47,20 @@ export class UserStore implements UserSource, WriteGuard {
 
   async find(name: string): Promise<StoredUser | undefined> {
     const id = USER_PREFIX + name;
-    const document = await this.document(id);
-    return document === undefined ? undefined : storedUserOf(id, document);
+    const winner = await this.winner(id);
+    return winner === undefined ? undefined : storedUserOf(id, winner.document);
   }
 
-  /** The members of the winner of a document, without those of the system; undefined for what is not there or deleted. */
-  async document(id: string): Promise<JsonObject | undefined> {
+  /** The winning revision of a document; undefined for what is not there or deleted. */
+  async winner(id: string): Promise<UserRevision | undefined> {
     const database = this.#catalog?.find(USERS_DATABASE);
     if (database === undefined) return undefined;
     const bytes = Buffer.from(id);
     return database.read(bytes, async (snapshot) => {
       const found = await ReadDocument.find(snapshot, bytes);
       if (found === undefined || found.winner.deleted) return undefined;
-      return objectOf(parseJson(await snapshot.body(found.winner)), 'the document');
+      const body = parseJson(await snapshot.body(found.winner));
+      return { revision: found.winner.revision, document: objectOf(body, 'the document') };
     });
   }
 

@@ -17,12 +17,23 @@ export function isSystemName(name: string): boolean {
 /** Refuses names that no database may have. Throws `INVALID_NAME`. */
 export function checkDatabaseName(name: string): void {
   if (isSystemName(name)) return;
-  if (NAME.test(name) && name.length <= NAME_LENGTH_MAX && !hasEmptyPart(name)) return;
-  throw new DivanError(
-    'INVALID_NAME',
-    `Name: '${name.slice(0, NAME_LENGTH_MAX)}'. Only lowercase characters (a-z), digits (0-9), and any of the ` +
-      'characters _, $, (, ), +, -, and / are allowed. Must begin with a letter.',
-  );
+  const shown = `Name: '${name.slice(0, NAME_LENGTH_MAX)}'`;
+  if (name.length > NAME_LENGTH_MAX) {
+    throw new DivanError(
+      'INVALID_NAME',
+      `${shown}… is too long: at most ${NAME_LENGTH_MAX} characters`,
+    );
+  }
+  if (!NAME.test(name)) {
+    throw new DivanError(
+      'INVALID_NAME',
+      `${shown}. Only lowercase characters (a-z), digits (0-9), and any of the ` +
+        'characters _, $, (, ), +, -, and / are allowed. Must begin with a letter.',
+    );
+  }
+  if (hasEmptyPart(name)) {
+    throw new DivanError('INVALID_NAME', `${shown}. There must be something behind each /.`);
+  }
 }
 
 function hasEmptyPart(name: string): boolean {

@@ -50,6 +50,8 @@ export class Exchange {
   caller: Caller = NOBODY;
   /** Set with the caller: it is an admin of the database in the path, or of the server. */
   isDatabaseAdmin = false;
+  /** Set with the caller: whether it would be let in now, which replies that last ask for from time to time. */
+  mayGoOn: () => Promise<boolean> = () => Promise.resolve(true);
   /** Names and values by turns, sent along with the reply. */
   readonly #headers: string[] = [];
   readonly #context: ExchangeContext;
@@ -182,7 +184,9 @@ export class Exchange {
 
   replyBytes(status: number, body: string | Uint8Array, headers: Headers): void {
     const length = typeof body === 'string' ? Buffer.byteLength(body) : body.length;
-    this.#writeHead(status, { 'Content-Length': String(length), ...headers });
+    // RFC 9110, section 8.6: what has no content says no length.
+    const lengthHeader: Headers = status === 204 ? {} : { 'Content-Length': String(length) };
+    this.#writeHead(status, { ...lengthHeader, ...headers });
     const { request, response } = this;
     if (request.complete || !hasBody(request)) {
       endWith(response, body);

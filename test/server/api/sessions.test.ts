@@ -23,8 +23,10 @@ async function addUser(server: TestServer, name: string, roles: readonly string[
   });
 }
 
+/** Of a document, or of the reply to a write. */
 function revOf({ body }: Reply): string {
   if (typeof body === 'object' && body !== null && '_rev' in body) return String(body._rev);
+  if (typeof body === 'object' && body !== null && 'rev' in body) return String(body.rev);
   throw new Error('there is no revision');
 }
 
@@ -99,6 +101,22 @@ t.test('a page of another site can not write with a cookie', async (t) => {
   t.match(await server.put('/db', undefined, from('https://evil.example')), { status: 403 });
   t.equal((await server.get('/_all_dbs', from('https://evil.example'))).status, 200);
   t.equal((await server.put('/db', undefined, from(server.url))).status, 201);
+});
+
+t.test('a page of another site logs nobody in', async (t) => {
+  const server = await TestServer.open(t);
+  await addUser(server, 'ann');
+  const form = 'name=ann&password=ann-password';
+  const login = (Origin: string) => {
+    const headers = { 'Content-Type': 'application/x-www-form-urlencoded', Origin };
+    return server.post('/_session', form, { as: null, headers });
+  };
+  for (const origin of ['https://evil.example', 'null', `${server.url}0`]) {
+    const refused = await login(origin);
+    t.match(refused, { status: 403, body: { error: 'forbidden' } }, origin);
+    t.equal(refused.headers.get('set-cookie'), null);
+  }
+  t.equal((await login(server.url)).status, 200);
 });
 
 t.test('require_valid_user', async (t) => {
@@ -189,6 +207,34 @@ t.test('what users may do with their own document', async (t) => {
   const last = revOf(await server.get(path));
   t.equal((await server.delete(`${path}?rev=${last}`, now)).status, 200);
   t.equal((await server.get('/_session', now)).status, 401, 'who is deleted is nobody');
+});
+
+t.test('a role that is taken away while its user writes is not kept', async (t) => {
+  const path = '/_users/org.couchdb.user:ann';
+  const server = await TestServer.open(t);
+  await addUser(server, 'ann', ['r']);
+  const { text } = await server.get(path);
+  const { _id, _rev, ...members }: Record<string, unknown> = JSON.parse(text);
+  const without = { ...members, roles: [] };
+  // Who knows all of a document can work out what its next revision will be, here by writing it elsewhere.
+  const twin = await TestServer.open(t);
+  await twin.put('/_users');
+  t.equal(revOf(await twin.put(path, members)), _rev);
+  const nextRev = revOf(await twin.put(path, { ...without, _rev }));
+
+  const { hasher } = server.server.services;
+  const make = hasher.make.bind(hasher);
+  let taken: Promise<unknown> | undefined;
+  hasher.make = async (password) => {
+    taken ??= server.put(path, { ...without, _rev });
+    await taken;
+    return make(password);
+  };
+  const body = { ...members, _rev: nextRev, password: 'new-password' };
+  await server.put(path, body, { as: 'ann:ann-password' });
+  taken ??= server.put(path, { ...without, _rev });
+  t.match(await taken, { status: 201, body: { rev: nextRev } });
+  t.match((await server.get(path)).body, { _rev: nextRev, roles: [] });
 });
 
 t.test('no way of writing stores a password or a malformed user', async (t) => {

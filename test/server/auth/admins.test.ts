@@ -40,7 +40,11 @@ class Kept {
   }
 
   start(configured: Partial<ConfiguredAdmins> = {}): ReturnType<typeof Admins.open> {
-    const none = { environment: undefined, file: new Map<string, string>() };
+    const none = {
+      environment: undefined,
+      file: new Map<string, string>(),
+      address: '127.0.0.1',
+    };
     const options = { host: this.world.host, records: this, hasher: this.hasher };
     return Admins.open(options, { ...none, ...configured });
   }
@@ -108,6 +112,19 @@ t.test('the generated admin is chosen with its own name and password', async (t)
   const { admins } = await kept.start({ environment: `admin:${generated?.password}` });
   t.ok(admins.hasConfiguredAdmin);
   t.same(admins.names, ['admin']);
+});
+
+t.test('beyond loopback nothing is made that nobody is told of', async (t) => {
+  const kept = await Kept.make();
+  for (const address of ['0.0.0.0', '::', '10.1.2.3']) {
+    t.equal(await outcomeOf(kept.start({ address })), 'INVALID_SETTING', address);
+    t.same(kept.sets, [], 'the next start can still tell of an admin');
+  }
+  const { generated } = await kept.start({ address: '::1' });
+  t.equal(generated?.name, 'admin');
+  t.equal(await outcomeOf(kept.start({ address: '0.0.0.0' })), 'INVALID_SETTING');
+  const chosen = await kept.start({ address: '0.0.0.0', environment: 'jan:a pass:word' });
+  t.same(chosen.admins.names, ['jan']);
 });
 
 t.test('admins of a file', async (t) => {
