@@ -96,8 +96,10 @@ function tellOfAdmin({ generatedAdmin, services }: DivanServer): void {
     const { name, password } = generatedAdmin;
     process.stdout.write(`There was no admin: ${name} was made, with the password ${password}\n`);
   } else if (!services.admins.hasConfiguredAdmin) {
+    const names = services.admins.names.join();
     process.stdout.write(
-      `The only admin is ${services.admins.names.join()}, whose password was printed when it was made; ${ADMIN_ENVIRONMENT}=user:password sets another\n`,
+      `The only admin is ${names}, whose password was printed when it was made; ` +
+        `${ADMIN_ENVIRONMENT}=user:password sets another\n`,
     );
   }
 }

@@ -1,77 +1,109 @@
 /**
- * Catching up: brings a copy of a shard that is being written up to date, in rounds. A round takes what came since the one before
- * from the by-seq trees of a snapshot: purges first, since a purged document leaves no trace in by-seq, then documents, local
- * docs and metadata.
+ * Catching up: brings copies of shards that are being written up to date, in rounds: one copy of one shard, the parts that one is split
+ * into, or what several are merged into. A round takes what came since the one before from the by-seq trees of snapshots: purges first,
+ * since a purged document leaves no trace in by-seq, then documents, local docs and metadata.
  */
 import { DivanError } from '../errors.js';
-import type { AppendFile } from '../file/append-file.js';
 import { readSeq } from '../file/byte-reader.js';
-import { ByteWriter, SEQ_BYTES } from '../file/byte-writer.js';
-import { filePos, type Ref } from '../file/ref.js';
+import { ByteWriter, SEQ_BYTES, writeSeq } from '../file/byte-writer.js';
+import type { Ref } from '../file/ref.js';
 import type { Attachment } from '../shard/attachment-list.js';
-import { localSeqOf } from '../shard/local-tree.js';
-import { OverlaySet } from '../shard/overlay-set.js';
+import { hashOf } from '../shard/hash.js';
+import { LOCAL_PREFIX, localSeqOf } from '../shard/local-tree.js';
 import { decodePurgeInfo } from '../shard/purge-tree.js';
 import { type Leaf, seqKey, writeLeaves } from '../shard/seq-tree.js';
 import type { Shard } from '../shard/shard.js';
 import type { Change, Snapshot } from '../shard/snapshot.js';
 import type { Seqs } from '../shard/state.js';
+import { Copies, type Copy } from './copies.js';
+import { SeqMap } from './seq-map.js';
 
-/** Entries are merged into the copy when they take so much memory. */
-const BATCH_BYTES = 8 * 1024 * 1024;
 const DOCUMENTS_AT_ONCE = 64;
-const RUNS_BYTES = 1024 * 1024;
+const DOCUMENTS_BYTES = 8 * 1024 * 1024;
+const LOCAL_PREFIX_BYTES = Buffer.from(LOCAL_PREFIX);
+
+/** A shard that is written, and what the copies have of it. */
+interface CatchUpSource {
+  readonly shard: Shard;
+  has: Seqs;
+  readonly updateSeqs: SeqMap;
+  readonly otherSeqs: SeqMap;
+}
 
 export class CatchUp {
-  readonly #source: Shard;
-  readonly #copy: Shard;
-  /** What the copy has. */
-  #seqs: Seqs;
+  readonly #sources: readonly CatchUpSource[];
+  readonly #copies: Copies;
 
-  /** REQUIRES: nobody else writes to `copy`, which holds the source as of `seqs`. */
-  constructor(source: Shard, copy: Shard, seqs: Seqs) {
-    this.#source = source;
-    this.#copy = copy;
-    this.#seqs = seqs;
+  /**
+   * REQUIRES: nobody else writes to `copies`, which hold the sources, each as of its `seqs` at least; the sources are in the order in which
+   * they are the parents of the copies.
+   */
+  constructor(sources: readonly Shard[], copies: readonly Shard[], seqs: readonly Seqs[]) {
+    const base = copies[0]?.snapshot().metadata.lineage.at(-1)?.base ?? 0;
+    const count = sources.length;
+    this.#sources = sources.map((shard, index) => ({
+      shard,
+      has: seqs[index] ?? ZERO_SEQS,
+      updateSeqs: new SeqMap(count, index, base),
+      otherSeqs: new SeqMap(count, index, 0),
+    }));
+    this.#copies = new Copies(copies);
   }
 
-  /** About how many changes the copy lacks. */
+  /** About how many changes the copies lack. */
   get behind(): number {
-    const { updateSeq, purgeSeq, localSeq } = this.#source.snapshot().counters;
-    const has = this.#seqs;
-    return updateSeq - has.updateSeq + (purgeSeq - has.purgeSeq) + (localSeq - has.localSeq);
+    let behind = 0;
+    for (const { shard, has } of this.#sources) {
+      const { updateSeq, purgeSeq, localSeq } = shard.snapshot().counters;
+      behind += updateSeq - has.updateSeq + (purgeSeq - has.purgeSeq) + (localSeq - has.localSeq);
+    }
+    return behind;
+  }
+
+  /** What the copies have of each source. */
+  get seqs(): readonly Seqs[] {
+    return this.#sources.map(({ has }) => has);
   }
 
   /**
-   * Brings the copy up to what is durable in the source now. Calls `goOn` now and then, which throws to stop. Throws what
-   * reading and writing throw; the copy is then of no use.
+   * Brings the copies up to what is durable in the sources now. Calls `goOn` now and then, which throws to stop. Throws what reading and
+   * writing throw; the copies are then as of something in between, and a later round from the same seqs mends that.
    */
   async round(goOn: () => void): Promise<void> {
-    const snapshot = this.#source.snapshot();
-    const round = new Round(snapshot, this.#copy, goOn);
-    await round.purges(this.#seqs.purgeSeq);
-    await round.documents(this.#seqs.updateSeq);
-    await round.localDocs(this.#seqs.localSeq);
-    await round.merge();
-    this.#seqs = snapshot.counters;
-    // What was read of the purge infos may go.
-    this.#source.keepPurgesAfter(this.#seqs.purgeSeq);
+    const snapshots = this.#sources.map(({ shard }) => shard.snapshot());
+    this.#copies.expect(this.#sources, snapshots);
+    for (const [index, source] of this.#sources.entries()) {
+      const snapshot = snapshots[index];
+      if (snapshot === undefined) continue;
+      const round = new Round(source, snapshot, this.#copies, goOn);
+      await round.purges(source.has.purgeSeq);
+      await round.documents(source.has.updateSeq);
+      await round.localDocs(source.has.localSeq);
+    }
+    await this.#copies.merge();
+    for (const [index, source] of this.#sources.entries()) {
+      source.has = snapshots[index]?.counters ?? source.has;
+      // What was read of the purge infos may go.
+      source.shard.keepPurgesAfter(source.has.purgeSeq);
+    }
   }
 }
 
-class Round {
-  readonly #snapshot: Snapshot;
-  readonly #copy: Shard;
-  readonly #goOn: () => void;
-  #batch = new OverlaySet();
-  readonly #leaves = new ByteWriter();
-  readonly #runs: RunBuffer;
+const ZERO_SEQS: Seqs = { updateSeq: 0, purgeSeq: 0, localSeq: 0 };
 
-  constructor(snapshot: Snapshot, copy: Shard, goOn: () => void) {
+/** What a round takes of one source. */
+class Round {
+  readonly #source: CatchUpSource;
+  readonly #snapshot: Snapshot;
+  readonly #copies: Copies;
+  readonly #goOn: () => void;
+  readonly #leaves = new ByteWriter();
+
+  constructor(source: CatchUpSource, snapshot: Snapshot, copies: Copies, goOn: () => void) {
+    this.#source = source;
     this.#snapshot = snapshot;
-    this.#copy = copy;
+    this.#copies = copies;
     this.#goOn = goOn;
-    this.#runs = new RunBuffer(copy.file);
   }
 
   /** Purge infos after a purge seq, and what they removed; and those that were dropped meanwhile go. */
@@ -82,24 +114,33 @@ class Round {
       first ??= seq;
       if (seq <= since) continue;
       const id = Buffer.from(decodePurgeInfo(value).id);
-      if ((await this.#snapshot.stored(id)) === undefined) await this.#removeDocument(id);
-      this.#batch.purgeInfo(seq, value);
+      const copy = this.#copies.of(this.#hashOf(id));
+      if ((await this.#snapshot.stored(id)) === undefined) await this.#removeDocument(copy, id);
+      copy.batch.purgeInfo(this.#source.otherSeqs.map(seq), value);
       await this.#mergeIfFull();
     }
-    await this.#dropPurges(first ?? this.#snapshot.counters.purgeSeq + 1);
+    const before = first ?? this.#snapshot.counters.purgeSeq + 1;
+    for (const copy of this.#copies.all) await this.#dropPurges(copy, before);
   }
 
-  async #removeDocument(id: Uint8Array): Promise<void> {
-    const old = await this.#copy.snapshot().stored(id);
-    if (old !== undefined) this.#batch.purgedDocument(old.seq, id);
+  #hashOf(id: Uint8Array): number {
+    return hashOf(id, this.#snapshot.metadata.hashRule);
+  }
+
+  async #removeDocument(copy: Copy, id: Uint8Array): Promise<void> {
+    const old = await copy.shard.snapshot().stored(id);
+    if (old !== undefined) copy.batch.purgedDocument(old.seq, id);
   }
 
   /** Purge infos are dropped from the oldest on. */
-  async #dropPurges(before: number): Promise<void> {
-    for await (const { key, value } of this.#copy
-      .snapshot()
-      .entries('purgeBySeq', { lt: seqKey(before) })) {
-      this.#batch.droppedPurgeInfo(readSeq(key, 0), decodePurgeInfo(value).uuid);
+  async #dropPurges(copy: Copy, before: number): Promise<void> {
+    const { otherSeqs } = this.#source;
+    const lt = seqKey(otherSeqs.map(before));
+    for await (const { key, value } of copy.shard.snapshot().entries('purgeBySeq', { lt })) {
+      const seq = readSeq(key, 0);
+      // In a merge they are between those of other sources.
+      if (seq % otherSeqs.count !== otherSeqs.index) continue;
+      copy.batch.droppedPurgeInfo(seq, decodePurgeInfo(value).uuid);
       await this.#mergeIfFull();
     }
   }
@@ -116,12 +157,12 @@ class Round {
     for await (const change of this.#snapshot.changes({ since })) {
       together.push(change);
       bytes += change.leaves.reduce((sum, { body }) => sum + body.length, 0);
-      if (together.length === DOCUMENTS_AT_ONCE || bytes >= BATCH_BYTES) await copyAll();
+      if (together.length === DOCUMENTS_AT_ONCE || bytes >= DOCUMENTS_BYTES) await copyAll();
     }
     await copyAll();
   }
 
-  async #copyDocument({ id, seq, leaves }: Change): Promise<void> {
+  async #copyDocument({ id, hash, seq, leaves }: Change): Promise<void> {
     const value = await this.#snapshot.value('byId', id);
     if (value === undefined) {
       const text = Buffer.from(id).toString();
@@ -129,62 +170,59 @@ class Round {
         id: text,
       });
     }
-    const before = this.#copy.snapshot();
+    const copy = this.#copies.of(hash);
+    const before = copy.shard.snapshot();
     const stored = await before.stored(id);
     const old = stored === undefined ? undefined : await before.row(stored.seq);
     const copied: Leaf[] = [];
-    for (const leaf of leaves) copied.push(await this.#copyLeaf(leaf, old?.leaves ?? []));
+    for (const leaf of leaves) copied.push(await this.#copyLeaf(copy, leaf, old?.leaves ?? []));
     this.#leaves.clear();
     writeLeaves(this.#leaves, copied);
-    this.#batch.begin(0, seq);
-    this.#batch.document(stored?.seq ?? 0, id, value.subarray(SEQ_BYTES), this.#leaves.view());
+    copy.batch.begin(0, this.#source.updateSeqs.map(seq));
+    copy.batch.document(stored?.seq ?? 0, id, value.subarray(SEQ_BYTES), this.#leaves.view());
   }
 
-  async #copyLeaf(leaf: Leaf, old: readonly Leaf[]): Promise<Leaf> {
+  async #copyLeaf(copy: Copy, leaf: Leaf, old: readonly Leaf[]): Promise<Leaf> {
     const { body } = leaf;
-    const moved = body.length === 0 ? body : await this.#copyRun(body);
+    const moved = body.length === 0 ? body : await this.#copyRun(copy, body);
     const attachments: Attachment[] = [];
     for (const attachment of leaf.attachments) {
-      const refs = refsOfSame(attachment, old) ?? (await this.#copyRuns(attachment.refs));
+      const refs = refsOfSame(attachment, old) ?? (await this.#copyRuns(copy, attachment.refs));
       attachments.push({ ...attachment, refs });
     }
     return { ...leaf, body: moved, attachments };
   }
 
-  async #copyRuns(refs: readonly Ref[]): Promise<Ref[]> {
+  async #copyRuns(copy: Copy, refs: readonly Ref[]): Promise<Ref[]> {
     const copies: Ref[] = [];
-    for (const ref of refs) copies.push(await this.#copyRun(ref));
+    for (const ref of refs) copies.push(await this.#copyRun(copy, ref));
     return copies;
   }
 
-  async #copyRun(ref: Ref): Promise<Ref> {
+  async #copyRun({ runs }: Copy, ref: Ref): Promise<Ref> {
     const bytes = await this.#snapshot.run(ref);
-    if (this.#runs.full) await this.#runs.write();
-    return this.#runs.append(bytes, ref);
+    if (runs.full) await runs.write();
+    return runs.append(bytes, ref);
   }
 
   async localDocs(since: number): Promise<void> {
+    const { otherSeqs } = this.#source;
     const changed = this.#snapshot.entries('localBySeq', { gt: seqKey(since) });
     for await (const { value: id } of changed) {
       const value = await this.#snapshot.value('local', id);
       if (value === undefined) continue;
-      const old = await this.#copy.snapshot().value('local', id);
-      this.#batch.localDoc(old === undefined ? 0 : localSeqOf(old), id, value);
+      const copy = this.#copies.of(this.#hashOf(Buffer.concat([LOCAL_PREFIX_BYTES, id])));
+      const old = await copy.shard.snapshot().value('local', id);
+      const mapped = value.slice();
+      writeSeq(mapped, 0, otherSeqs.map(localSeqOf(value)));
+      copy.batch.localDoc(old === undefined ? 0 : localSeqOf(old), id, mapped);
       await this.#mergeIfFull();
     }
   }
 
   async #mergeIfFull(): Promise<void> {
     this.#goOn();
-    if (this.#batch.bytes >= BATCH_BYTES) await this.merge();
-  }
-
-  /** Merges what was read, with the seqs and the metadata of the snapshot. */
-  async merge(): Promise<void> {
-    const { counters, metadata } = this.#snapshot;
-    await this.#runs.write();
-    await this.#copy.absorb(this.#batch, counters, metadata);
-    this.#batch = new OverlaySet();
+    await this.#copies.mergeIfFull();
   }
 }
 
@@ -200,36 +238,4 @@ function refsOfSame(attachment: Attachment, old: readonly Leaf[]): readonly Ref[
         refs.every((ref, index) => ref.crc === attachment.refs[index]?.crc),
     );
   return same?.refs;
-}
-
-/** Runs on their way into a file, many in one write. REQUIRES: nobody else reserves places in the file meanwhile. */
-class RunBuffer {
-  readonly #file: AppendFile;
-  #runs: Uint8Array[] = [];
-  #start = filePos(0);
-  #bytes = 0;
-
-  constructor(file: AppendFile) {
-    this.#file = file;
-  }
-
-  get full(): boolean {
-    return this.#bytes >= RUNS_BYTES;
-  }
-
-  /** Takes a run that has the checksum of `ref`, and returns where it will stand. */
-  append(run: Uint8Array, { length, crc, codec }: Ref): Ref {
-    const pos = this.#file.reserve(length);
-    if (this.#bytes === 0) this.#start = pos;
-    this.#runs.push(run);
-    this.#bytes += length;
-    return { pos, length, crc, codec };
-  }
-
-  async write(): Promise<void> {
-    const bytes = Buffer.concat(this.#runs);
-    this.#runs = [];
-    this.#bytes = 0;
-    if (bytes.length > 0) await this.#file.write(bytes, this.#start);
-  }
 }

@@ -160,7 +160,7 @@ class Compaction {
   /** Returns how long writes waited for the last round and the exchange. */
   async #catchUp(job: Job, copy: Shard): Promise<number> {
     const { host } = this.#world;
-    const catchUp = new CatchUp(this.#shard, copy, job.seqs);
+    const catchUp = new CatchUp([this.#shard], [copy], [job.seqs]);
     const goOn = () => this.#goOn();
     for (let round = 0; round < ROUNDS_MAX && catchUp.behind > BEHIND_MAX; round++) {
       await catchUp.round(goOn);
