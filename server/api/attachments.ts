@@ -6,6 +6,7 @@ import {
   type Attachment,
   DIGEST_BYTES,
 } from '../../engine/shard/attachment-list.js';
+import { isLocalId } from '../../engine/shard/document.js';
 import { formatRev, type Revision } from '../../engine/shard/revision.js';
 import type { Leaf } from '../../engine/shard/seq-tree.js';
 import type { Snapshot } from '../../engine/shard/snapshot.js';
@@ -83,8 +84,7 @@ class Attachments {
 
   async put(exchange: Exchange): Promise<void> {
     const database = this.#database(exchange);
-    const id = documentId(exchange);
-    assertMayWrite(exchange, id);
+    const id = writtenId(exchange);
     const name = exchange.param(REST);
     checkAttachmentName(name);
     const contentType = exchange.header('content-type') ?? UNKNOWN_TYPE;
@@ -108,8 +108,7 @@ class Attachments {
 
   async remove(exchange: Exchange): Promise<void> {
     const database = this.#database(exchange);
-    const id = documentId(exchange);
-    assertMayWrite(exchange, id);
+    const id = writtenId(exchange);
     const { body, deleted, parent, stubs } = await this.#base(database, id, revisionOf(exchange));
     const attachments = new Map(stubs);
     if (!attachments.delete(exchange.param(REST))) throw missing();
@@ -135,6 +134,15 @@ class Attachments {
       return { body, deleted: leaf.deleted, parent, stubs: stubsOf(leaf) };
     });
   }
+}
+
+/** The id of the document whose attachments are to be changed. Throws what `documentId` and `assertMayWrite` throw, `BAD_REQUEST`. */
+function writtenId(exchange: Exchange): Uint8Array {
+  const id = documentId(exchange);
+  assertMayWrite(exchange, id);
+  // It would be written beside the local docs, where nobody finds it.
+  if (isLocalId(id)) throw new DivanError('BAD_REQUEST', 'local documents have no attachments');
+  return id;
 }
 
 function missing(): DivanError {

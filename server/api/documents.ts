@@ -1,7 +1,7 @@
 /** `/{db}/{docid}`: one document. */
 import { DivanError } from '../../engine/errors.js';
 import { ATTACHMENT_BYTES_MAX } from '../../engine/shard/attachment-list.js';
-import { checkId, DocumentScanner, isLocalId } from '../../engine/shard/document.js';
+import { checkId, DocumentScanner, isLocalId, parseLocalRev } from '../../engine/shard/document.js';
 import { localDocText } from '../../engine/shard/document-text.js';
 import { LOCAL_PREFIX } from '../../engine/shard/local-tree.js';
 import { formatRev, parseRev, type Revision } from '../../engine/shard/revision.js';
@@ -78,12 +78,27 @@ export function viewOptions(query: Query): ViewOptions {
 
 /** The revision that a request names in its query or in `If-Match`. Throws `BAD_REQUEST`, `INVALID_DOCUMENT`. */
 export function revisionOf(exchange: Exchange): Revision | undefined {
-  const inQuery = exchange.query.string('rev');
-  const header = revisionOfIfMatch(exchange.header('if-match'));
+  const { inHeader, inQuery } = namedRevisions(exchange);
   return agreed(
-    header === undefined ? undefined : parseRev(header),
-    inQuery === undefined || inQuery === '' ? undefined : parseRev(inQuery),
+    inHeader === undefined ? undefined : parseRev(inHeader),
+    inQuery === undefined ? undefined : parseRev(inQuery),
   );
+}
+
+/** As `revisionOf`, for a local doc: the `N` of its `0-N`. */
+function localRevisionOf(exchange: Exchange): number | undefined {
+  const { inHeader, inQuery } = namedRevisions(exchange);
+  const rev = inQuery ?? inHeader;
+  return rev === undefined ? undefined : parseLocalRev(rev);
+}
+
+function namedRevisions(exchange: Exchange): {
+  readonly inHeader: string | undefined;
+  readonly inQuery: string | undefined;
+} {
+  const inHeader = revisionOfIfMatch(exchange.header('if-match'));
+  const inQuery = exchange.query.string('rev');
+  return { inHeader, inQuery: inQuery === '' ? undefined : inQuery };
 }
 
 /** The leaf that a query names, or the winner. Throws `NOT_FOUND`, as CouchDB does with `missing` or `deleted`. */
@@ -170,7 +185,7 @@ class Documents {
     const scanned = scanning instanceof Promise ? await scanning : scanning;
     checkSize(scanned, config.get('couchdb/max_document_size'));
     if (isLocalId(id)) {
-      const revision = await database.putLocal(localWrite(scanned, id));
+      const revision = await database.putLocal(localWrite(scanned, id, localRevisionOf(exchange)));
       this.#replyWritten(exchange, id, `0-${revision}`, scanned.deleted);
       return;
     }
@@ -203,6 +218,9 @@ class Documents {
     const database = this.#database(exchange);
     const id = documentId(exchange);
     const { id: targetId, rev: parent } = destinationOf(exchange);
+    if (isLocalId(id) || isLocalId(targetId)) {
+      throw new DivanError('BAD_REQUEST', 'local documents are not copied');
+    }
     assertMayWrite(exchange, targetId);
     // The target is written from within its shard, so that waiting for it never waits for the reading of the source.
     const { rev } = await database.putUploaded(targetId, (store) =>
@@ -237,11 +255,10 @@ class Documents {
 
   async #removeLocal(exchange: Exchange, database: Database, id: Uint8Array): Promise<void> {
     const name = id.subarray(LOCAL_PREFIX.length);
-    const known = /^0-([0-9]{1,15})$/.exec(exchange.query.string('rev') ?? '')?.[1];
+    const revision = localRevisionOf(exchange);
     const { slot } = database.localShardOf(name);
     const doc = await slot.read((reader) => reader.snapshot().localDoc(name));
     if (doc === undefined) throw new DivanError('NOT_FOUND', 'missing');
-    const revision = known === undefined ? undefined : Number(known);
     await database.putLocal({ id: name, body: undefined, revision });
     this.#replyWritten(exchange, id, '0-0', true);
   }
