@@ -16,7 +16,7 @@ import { readDocsBody } from './docs-member.js';
 import { isBatch, putLater } from './later-writes.js';
 import { scanDocument } from './scan-document.js';
 import type { Services } from './services.js';
-import { replyWritten } from './written.js';
+import { replyWritten, setLocation } from './written.js';
 
 export function bulkDocumentRoutes(services: Services): Route[] {
   const bulk = new BulkDocuments(services);
@@ -65,11 +65,13 @@ class BulkDocuments {
     if (item.kind === 'refused') throw item.error;
     if (item.kind === 'local') {
       const rev = `0-${await database.putLocal(item.edit)}`;
+      setLocation(exchange, item.id);
       replyWritten(exchange, 201, item.id, rev);
       return;
     }
     if (isBatch(exchange.query)) return putLater(this.#services, exchange, database, item.write);
     const { rev } = await database.put(item.write);
+    setLocation(exchange, item.write.id);
     replyWritten(exchange, 201, item.write.id, formatRev(rev));
   }
 

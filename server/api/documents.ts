@@ -24,7 +24,7 @@ import { replyOpenRevisions } from './open-revisions.js';
 import { replyRelated } from './revision-parts.js';
 import { scanDocument } from './scan-document.js';
 import type { Services } from './services.js';
-import { replyWritten } from './written.js';
+import { replyWritten, setLocation } from './written.js';
 
 /** At most so many revisions are asked for at once. */
 export const REVISIONS_MAX = 10_000;
@@ -208,7 +208,7 @@ class Documents {
       return;
     }
     const parent = revisionOf(exchange);
-    if (parent === undefined) await this.#assertExists(database, id);
+    await this.#assertMayDelete(database, id, parent);
     const { rev } = await database.put({ id, body: EMPTY_BODY, deleted: true, parent });
     this.#replyWritten(exchange, id, formatRev(rev), true);
   }
@@ -272,27 +272,25 @@ class Documents {
     throw new DivanError('CONFLICT', 'Document update conflict.');
   }
 
-  /** Deleting what is not there is no conflict. */
-  async #assertExists(database: Database, id: Uint8Array): Promise<void> {
+  /** Deleting what is not there, or not any more, is no conflict, whatever revision is named. Throws `NOT_FOUND`, `CONFLICT`. */
+  async #assertMayDelete(
+    database: Database,
+    id: Uint8Array,
+    parent: Revision | undefined,
+  ): Promise<void> {
     const stored = await database.read(id, (snapshot: Snapshot) => snapshot.stored(id));
     if (stored === undefined) throw new DivanError('NOT_FOUND', 'missing');
     if (stored.deleted) throw new DivanError('NOT_FOUND', 'deleted');
-    throw new DivanError('CONFLICT', 'Document update conflict.');
+    if (parent === undefined) throw new DivanError('CONFLICT', 'Document update conflict.');
   }
 
   #replyWritten(exchange: Exchange, id: Uint8Array, rev: string, deleted: boolean): void {
-    const { host } = exchange.request.headers;
-    if (host !== undefined) exchange.setHeader('Location', locationOf(host, exchange, id));
+    setLocation(exchange, id);
     replyWritten(exchange, deleted ? 200 : 201, id, rev);
   }
 }
 
 const EMPTY_BODY = Buffer.from('{}');
-
-function locationOf(host: string, exchange: Exchange, id: Uint8Array): string {
-  const path = Buffer.from(id).toString().split('/').map(encodeURIComponent).join('/');
-  return `http://${host}/${encodeURIComponent(exchange.param('db'))}/${path}`;
-}
 
 /** `Destination: <id>[?rev=<rev>]`, percent-encoded. Throws `BAD_REQUEST`. */
 function destinationOf(exchange: Exchange): { id: Uint8Array; rev: Revision | undefined } {
