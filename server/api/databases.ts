@@ -72,6 +72,9 @@ class Databases {
     const { query } = exchange;
     const name = exchange.param('db');
     const partitioned = query.boolean('partitioned') === true;
+    if (partitioned && isSystemName(name)) {
+      throw new DivanError('BAD_REQUEST', 'Cannot partition a system database');
+    }
     await catalog.create(name, {
       q: query.integer('q', { min: 1, max: Q_MAX }) ?? config.get('cluster/q'),
       copies: query.integer('n', { min: 1, max: Q_MAX }) ?? config.get('cluster/n'),

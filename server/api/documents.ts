@@ -11,6 +11,7 @@ import { USERS_DATABASE } from '../auth/user-documents.js';
 import type { Database, DocumentWrite, NewAttachment } from '../databases/database.js';
 import { ReadDocument, type ViewOptions } from '../databases/document-view.js';
 import { agreed, checkSize, documentWrite, localWrite } from '../databases/document-write.js';
+import { checkPartition } from '../databases/partition.js';
 import { namedQuality } from '../http/accept.js';
 import { revisionOfIfMatch } from '../http/etags.js';
 import type { Exchange } from '../http/exchange.js';
@@ -169,6 +170,7 @@ class Documents {
     const database = this.#database(exchange);
     const id = documentId(exchange);
     assertMayWrite(exchange, id);
+    checkPartition(id, database.map.hashRule);
     const newEdits = exchange.query.boolean('new_edits') !== false;
     if (exchange.contentType === 'multipart/related' && !isLocalId(id)) {
       if (database.name === USERS_DATABASE && !exchange.caller.isServerAdmin) {
@@ -222,6 +224,7 @@ class Documents {
       throw new DivanError('BAD_REQUEST', 'local documents are not copied');
     }
     assertMayWrite(exchange, targetId);
+    checkPartition(targetId, database.map.hashRule);
     // The target is written from within its shard, so that waiting for it never waits for the reading of the source.
     const { rev } = await database.putUploaded(targetId, (store) =>
       database.read(id, async (snapshot) => {

@@ -41,3 +41,30 @@ t.test('a reply to a write says where the document is', async (t) => {
     t.equal(headers.get('Location'), `${server.url}/db/${paths[index]}`);
   }
 });
+
+t.test('ids of a partitioned database name a partition', async (t) => {
+  const server = await open(t, '?partitioned=true');
+  await server.put('/db/p:a', {});
+  const refused: [string, string][] = [
+    ['a', 'Doc id must be of form partition:id'],
+    [':a', 'Partition must not be empty'],
+    ['p:', 'Document id must not be empty'],
+    ['p:_a', 'Only reserved document ids may start with underscore.'],
+  ];
+  for (const [id, reason] of refused) {
+    const reply = { status: 400, body: { reason } };
+    t.match(await server.put(`/db/${id}`, {}), reply, id);
+    t.match(await server.put(`/db/${id}/text`, 'hello'), reply, id);
+    t.match(await server.post('/db', { _id: id }), reply, id);
+    const docs = [{ _id: 'p:b' }, { _id: id }];
+    t.match(await server.post('/db/_bulk_docs', { docs }), reply, id);
+    const headers = { Destination: id };
+    t.match(await server.call('COPY', '/db/p:a', { headers }), reply, id);
+  }
+  t.match(await server.post('/db', {}), { status: 400 }, 'the server knows no partition for it');
+  for (const id of ['_design/d', '_local/l', 'p:_design/x', 'p:q:r']) {
+    t.match(await server.put(`/db/${encodeURIComponent(id)}`, {}), { status: 201 }, id);
+  }
+  t.match((await server.get('/db')).body, { doc_count: 4 });
+  t.match(await server.put('/_users?partitioned=true'), { status: 400 });
+});
