@@ -168,6 +168,14 @@ export class ShardSlot {
   /** How long the file is, in bytes. Opens nothing. */
   async fileBytes(): Promise<number> {
     if (this.#shard !== undefined) return this.#shard.file.end;
+    try {
+      return await this.#fileSize();
+    } catch (error) {
+      throw this.#dropped ? gone() : error;
+    }
+  }
+
+  async #fileSize(): Promise<number> {
     const file = await this.#pool.world.storage.open(this.path, 'read');
     try {
       return await file.size();
@@ -234,15 +242,14 @@ export class ShardSlot {
   /** Of `ShardPool`: closes it if nobody uses it; false if somebody does. */
   closeIfIdle(): boolean {
     if (this.#uses > 0 || this.#changing !== undefined) return false;
-    // A failure to close is one of the file, which the next opening reports.
-    this.#change(() => this.#close()).catch(() => undefined);
+    this.#change(() => this.#closeQuietly());
     return true;
   }
 
   /** Of `ShardPool`. */
   async drop(): Promise<void> {
     this.#dropped = true;
-    this.#ending.abort(new DivanError('NOT_FOUND', 'Database does not exist.'));
+    this.#ending.abort(gone());
     this.#tell();
     await this.#unused();
     await this.#change(() => this.#close());
@@ -280,9 +287,11 @@ export class ShardSlot {
     }
     this.#ending.abort(new DivanError('UNAVAILABLE', 'an earlier write failed; try again'));
     this.#ending = newEnding();
-    await this.#unused();
+    // Looked at again right before the change: whoever came since the last one left has a shard that must not be closed.
+    while (this.#uses > 0 || this.#changing !== undefined) await this.#atRest();
+    if (this.#dropped) throw gone();
     await this.#change(async () => {
-      await this.#close();
+      await this.#closeQuietly();
       await this.#openForWriting();
     });
     if (this.#shard === undefined) throw this.#failure();
@@ -299,6 +308,8 @@ export class ShardSlot {
     try {
       this.#take(await Shard.open(world, this.path, options));
     } catch (error) {
+      // Its file is being removed under it.
+      if (this.#dropped) throw gone();
       this.#lastError = error;
       if (!isDivanError(error, 'NO_SPACE') && !isDivanError(error, 'IO')) throw error;
       this.#readOnly = await ReadOnlyShard.open(world, this.path, options);
@@ -330,10 +341,18 @@ export class ShardSlot {
     await readOnly?.close();
   }
 
-  /** Opening and closing happen one after another. */
+  /** A failure to close is one of the file, which the next opening reports. */
+  #closeQuietly(): Promise<void> {
+    return this.#close().catch(() => undefined);
+  }
+
+  /**
+   * Opening and closing happen one after another. If nothing goes on `work` begins at once, so that nobody is given the shard between the
+   * decision to close it and its closing.
+   */
   #change(work: () => Promise<void>): Promise<void> {
-    const before = this.#changing ?? Promise.resolve();
-    const changing = before.catch(() => undefined).then(work);
+    const before = this.#changing;
+    const changing = before === undefined ? work() : before.catch(() => undefined).then(work);
     const settled = changing.finally(() => {
       if (this.#changing === settled) this.#changing = undefined;
     });
@@ -342,7 +361,7 @@ export class ShardSlot {
   }
 
   #hold(): void {
-    if (this.#dropped) throw new DivanError('NOT_FOUND', 'Database does not exist.');
+    if (this.#dropped) throw gone();
     this.#uses++;
   }
 
@@ -355,8 +374,23 @@ export class ShardSlot {
 
   /** Resolves when nobody uses it. */
   async #unused(): Promise<void> {
-    while (this.#uses > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
+    while (this.#uses > 0) await this.#left();
   }
+
+  /** Resolves when the last user leaves. REQUIRES: there is one. */
+  #left(): Promise<void> {
+    return new Promise((resolve) => this.#idle.push(resolve));
+  }
+
+  /** Resolves when its users have left, or else when what goes on is done; the other may have begun by then. */
+  async #atRest(): Promise<void> {
+    if (this.#uses > 0) await this.#left();
+    else await this.#changing?.catch(() => undefined);
+  }
+}
+
+function gone(): DivanError {
+  return new DivanError('NOT_FOUND', 'Database does not exist.');
 }
 
 /** Any number of uploads listen to one signal. */
