@@ -90,3 +90,16 @@ t.test('a database that is deleted while its shard is being opened is not found'
     t.match(reply, { status: 404, body });
   }
 });
+
+t.test('a list of databases tells of the others when one is deleted', async (t) => {
+  const { server, held, release } = await heldServer(t);
+  const listing = server.get('/_dbs_info');
+  await held();
+  t.equal((await server.delete('/db')).status, 200);
+  release();
+  const rows = [
+    { key: 'db', error: 'not_found' },
+    { key: 'other', info: { db_name: 'other' } },
+  ];
+  t.match(await listing, { status: 200, body: rows });
+});
