@@ -26,6 +26,8 @@ export interface PoolOptions extends ShardOptions {
 const REOPEN_AFTER_MS = 1000;
 /** Nor while its disk has less room than this. */
 const REOPEN_FREE_BYTES = 1024 * 1024;
+/** Before, nobody is let in for so long, that all may leave. Not for longer: one who is in may wait for one who is not. */
+const DOOR_MS_MAX = 500;
 
 export class ShardPool {
   readonly world: ServerWorld;
@@ -146,6 +148,9 @@ export class ShardSlot {
   /** Stands in for a failed shard that could not be opened for writing. */
   #readOnly: ReadOnlyShard | undefined;
   #changing: Promise<void> | undefined;
+  #reopening: Promise<void> | undefined;
+  /** Resolves when users are let in again. */
+  #door: Promise<void> | undefined;
   #uses = 0;
   #idle: (() => void)[] = [];
   #dropped = false;
@@ -186,6 +191,7 @@ export class ShardSlot {
 
   /** Calls `work` with the shard for reading and holds it open meanwhile. Throws `NOT_FOUND` once dropped, and what opening throws. */
   async read<T>(work: (reader: ShardReader) => Promise<T>): Promise<T> {
+    if (this.#door !== undefined) await this.#door;
     this.#hold();
     try {
       const reader = this.#shard ?? this.#readOnlyReader() ?? (await this.#opened());
@@ -197,6 +203,7 @@ export class ShardSlot {
 
   /** As `read`, for work that gives its results one by one; the shard is held open until the last was taken, or no more is wanted. */
   async *readEach<T>(work: (reader: ShardReader) => AsyncIterable<T>): AsyncGenerator<T, void> {
+    if (this.#door !== undefined) await this.#door;
     this.#hold();
     try {
       yield* work(this.#shard ?? this.#readOnlyReader() ?? (await this.#opened()));
@@ -272,29 +279,60 @@ export class ShardSlot {
     throw this.#lastError;
   }
 
-  /** Opens a failed shard anew, once its readers are done, unless that was tried a moment ago. */
+  /** Opens a failed shard anew, once its users are done, unless that was tried a moment ago. */
   async #reopen(): Promise<void> {
     if (this.#changing !== undefined) await this.#changing.catch(() => undefined);
-    const failed = this.#shard?.file.failed === true || this.#readOnly !== undefined;
-    if (!failed) return;
-    const { host, storage } = this.#pool.world;
-    const now = host.now();
+    if (!this.#isFailed) return;
+    const now = this.#pool.world.host.now();
     if (now - this.#triedAt < REOPEN_AFTER_MS) throw this.#failure();
     this.#triedAt = now;
+    this.#reopening ??= this.#openAnew().finally(() => {
+      this.#reopening = undefined;
+    });
+    await this.#reopening;
+    if (this.#shard === undefined) throw this.#failure();
+  }
+
+  get #isFailed(): boolean {
+    return this.#shard?.file.failed === true || this.#readOnly !== undefined;
+  }
+
+  async #openAnew(): Promise<void> {
+    const { storage } = this.#pool.world;
     if ((await storage.freeBytes(dirname(this.path))) < REOPEN_FREE_BYTES) {
       this.#lastError = new DivanError('NO_SPACE', 'the disk is full', { path: this.path });
       throw this.#lastError;
     }
     this.#ending.abort(new DivanError('UNAVAILABLE', 'an earlier write failed; try again'));
     this.#ending = newEnding();
-    // Looked at again right before the change: whoever came since the last one left has a shard that must not be closed.
-    while (this.#uses > 0 || this.#changing !== undefined) await this.#atRest();
-    if (this.#dropped) throw gone();
-    await this.#change(async () => {
-      await this.#closeQuietly();
-      await this.#openForWriting();
+    const openDoor = this.#closeDoor();
+    try {
+      // Looked at again right before the change: whoever came since the last one left has a shard that must not be closed.
+      while (this.#uses > 0 || this.#changing !== undefined) await this.#atRest();
+      if (this.#dropped) throw gone();
+      await this.#change(async () => {
+        await this.#closeQuietly();
+        await this.#openForWriting();
+      });
+    } finally {
+      openDoor();
+    }
+  }
+
+  /** Has those who come wait, or under steady use there would always be somebody. Returns what lets them in, as does time. */
+  #closeDoor(): () => void {
+    let letIn = (): void => undefined;
+    const door = new Promise<void>((resolve) => {
+      letIn = resolve;
     });
-    if (this.#shard === undefined) throw this.#failure();
+    this.#door = door;
+    const open = () => {
+      cancelTimer();
+      if (this.#door === door) this.#door = undefined;
+      letIn();
+    };
+    const cancelTimer = this.#pool.world.host.setTimer(open, DOOR_MS_MAX);
+    return open;
   }
 
   #failure(): unknown {

@@ -55,6 +55,28 @@ t.test('who comes while a shard is being closed does not hear that this fails', 
   t.equal(storage.fired, 1);
 });
 
+t.test('a failed shard comes back though somebody always reads it', async (t) => {
+  const storage = new FailingStorage(nodeStorage);
+  const slot = await openSlot(t, storage);
+  let isOver = false;
+  const reader = async () => {
+    while (!isOver) t.equal(await readLate(slot, 40), BODY.toString());
+  };
+  const put = (id: string) =>
+    slot.write((shard) => shard.put({ id: Buffer.from(id), body: BODY, deleted: false }));
+  const readers: Promise<void>[] = [];
+  for (let n = 0; n < 4; n++) {
+    readers.push(reader());
+    await delay(10);
+  }
+  storage.plan({ kind: 'sync', call: 0, code: 'IO' });
+  await t.rejects(put('b'));
+  const writing = put('c').then(() => 'written');
+  t.equal(await Promise.race([writing, delay(3000)]), 'written');
+  isOver = true;
+  await Promise.all([writing, ...readers]);
+});
+
 /** A server with one shard open at a time, whose next opening of the shard of `/db` waits for `release`. */
 async function heldServer(t: Test) {
   let release = (): void => undefined;
