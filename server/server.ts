@@ -4,7 +4,7 @@
  * Lifecycle: built (the data directory is locked, half-done work is finished) -> serving -> stopping (what waits, such as feeds, ends; what
  * runs goes on) -> closed (the shards are closed and the data directory is free).
  */
-
+import { setMaxListeners } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Logger } from 'pino';
 import { CacheSpace } from '../engine/shard/cache-space.js';
@@ -137,6 +137,8 @@ export class DivanServer {
     compactions.attach(catalog);
     catalog.settle((name, err) => log.error({ err, name }, 'a database could not be settled'));
     const stopping = new AbortController();
+    // Any number of feeds listen to it.
+    setMaxListeners(0, stopping.signal);
     const authenticator = new Authenticator({ host, config, hasher, admins, users, secret });
     const services: Services = {
       ...parts,

@@ -37,7 +37,7 @@ export interface ScannedDocument {
   /** UTF-8; undefined if the document has none. */
   readonly id: Uint8Array | undefined;
   readonly rev: Revision | undefined;
-  /** The `N` of the `_rev` `0-N` of a local doc. */
+  /** The `N` of the `_rev` `0-N` of a local doc, or of a document without an id. */
   readonly localRevision: number | undefined;
   readonly deleted: boolean;
   /** The revision and its ancestors, newest first, from `_revisions`. */
@@ -217,16 +217,26 @@ export class DocumentScanner {
 
   #readRev(rev: string | undefined): Pick<ScannedDocument, 'rev' | 'localRevision'> {
     if (rev === undefined) return { rev, localRevision: undefined };
-    if (this.#id === undefined || !isLocalId(this.#id))
-      return { rev: parseRev(rev), localRevision: undefined };
-    if (!/^0-[0-9]{1,15}$/.test(rev)) throw invalid('the _rev of a local doc looks like 0-1');
-    return { rev: undefined, localRevision: Number(rev.slice(2)) };
+    const id = this.#id;
+    // A document without an id may be a local one whose id stands elsewhere, as in the path of a request.
+    if (id !== undefined ? isLocalId(id) : LOCAL_REV.test(rev)) {
+      return { rev: undefined, localRevision: parseLocalRev(rev) };
+    }
+    return { rev: parseRev(rev), localRevision: undefined };
   }
 
   #parsed(name: string): unknown {
     const text = this.#system.get(name);
     return text === undefined ? undefined : JSON.parse(Buffer.from(text).toString());
   }
+}
+
+const LOCAL_REV = /^0-[0-9]{1,15}$/;
+
+/** The `N` of the revision `0-N` of a local doc. Throws `INVALID_DOCUMENT`. */
+export function parseLocalRev(rev: string): number {
+  if (!LOCAL_REV.test(rev)) throw invalid('the _rev of a local doc looks like 0-1');
+  return Number(rev.slice('0-'.length));
 }
 
 /** A document without system members but its id. */

@@ -102,7 +102,7 @@ export function revise(
   const attachments =
     edit.attachments === undefined
       ? NO_ATTACHMENTS
-      : resolveAttachments(edit.attachments, gen, leafOf(row, parent));
+      : resolveAttachments(broughtNow(edit.attachments), gen, leafOf(row, parent));
   const { deleted, body } = edit;
   return { revision: newRevision({ parent, deleted, body, attachments }), attachments };
 }
@@ -110,6 +110,13 @@ export function revise(
 function leafOf(row: Row | undefined, revision: Revision | undefined): Leaf | undefined {
   if (revision === undefined) return undefined;
   return row?.leaves.find((leaf) => compareRevisions(leaf.revision, revision) === 0);
+}
+
+/** Bytes that an interactive edit brings are new in its revision, whatever it says: copies that have the parent must be given them. */
+function broughtNow(
+  edited: ReadonlyMap<string, EditedAttachment>,
+): ReadonlyMap<string, EditedAttachment> {
+  return new Map([...edited].map(([name, edit]) => [name, { ...edit, revpos: undefined }]));
 }
 
 function resolveAttachments(

@@ -172,7 +172,12 @@ class DocumentList {
 
   async #rowWithDocument(row: string, { snapshot, key, value }: ShardEntry): Promise<void> {
     const document = await ReadDocument.of(snapshot, key, value);
-    await this.#row(row, await document.text(document.winner, this.#view));
+    const { winner } = document;
+    // Attachments may be larger than memory: they are read as slowly as the client takes them.
+    const doc = document.hasInlineContent(winner, this.#view)
+      ? document.chunks(winner, this.#view)
+      : await document.text(winner, this.#view);
+    await this.#row(row, doc);
   }
 
   #localRow(key: Uint8Array, value: Uint8Array): Promise<void> | undefined {
@@ -184,15 +189,15 @@ class DocumentList {
   }
 
   /** Writes a row; a promise if the next one must wait. */
-  #row(members: string, doc?: Uint8Array): Promise<void> | undefined {
+  #row(members: string, doc?: Uint8Array | AsyncIterable<Uint8Array>): Promise<void> | undefined {
     const start = this.#rows++ === 0 ? '\n{' : ',\n{';
     if (doc === undefined) return this.#out.text(`${start}${members}}`);
     return this.#documentRow(`${start}${members},"doc":`, doc);
   }
 
-  async #documentRow(head: string, doc: Uint8Array): Promise<void> {
+  async #documentRow(head: string, doc: Uint8Array | AsyncIterable<Uint8Array>): Promise<void> {
     await this.#out.text(head);
-    await this.#out.bytes(doc);
+    await (doc instanceof Uint8Array ? this.#out.bytes(doc) : this.#out.all(doc));
     await this.#out.text('}');
   }
 

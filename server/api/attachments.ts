@@ -12,6 +12,7 @@ import type { Leaf } from '../../engine/shard/seq-tree.js';
 import type { Snapshot } from '../../engine/shard/snapshot.js';
 import type { Database, NewAttachment } from '../databases/database.js';
 import { ReadDocument } from '../databases/document-view.js';
+import { checkPartition } from '../databases/partition.js';
 import { acceptsGzip } from '../http/accept.js';
 import {
   type ByteRange,
@@ -86,6 +87,7 @@ class Attachments {
     const database = this.#database(exchange);
     const id = ownerId(exchange);
     assertMayWrite(exchange, id);
+    checkPartition(id, database.map.hashRule);
     const name = exchange.param(REST);
     checkAttachmentName(name);
     const contentType = exchange.header('content-type') ?? UNKNOWN_TYPE;

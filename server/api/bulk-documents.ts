@@ -2,10 +2,12 @@
 import { DivanError, isDivanError } from '../../engine/errors.js';
 import { ByteCopies } from '../../engine/file/byte-copies.js';
 import { DocumentScanner, isLocalId, type ScannedDocument } from '../../engine/shard/document.js';
+import type { HashRule } from '../../engine/shard/hash.js';
 import type { LocalEdit } from '../../engine/shard/local-writer.js';
 import { formatRev } from '../../engine/shard/revision.js';
 import type { Database, DocumentWrite } from '../databases/database.js';
 import { checkSize, documentWrite, localWrite } from '../databases/document-write.js';
+import { checkPartition } from '../databases/partition.js';
 import { errorReply } from '../http/error-table.js';
 import type { Exchange } from '../http/exchange.js';
 import type { JsonElements } from '../http/json-members.js';
@@ -16,7 +18,7 @@ import { readDocsBody } from './docs-member.js';
 import { isBatch, putLater } from './later-writes.js';
 import { scanDocument } from './scan-document.js';
 import type { Services } from './services.js';
-import { replyWritten } from './written.js';
+import { replyWritten, setLocation } from './written.js';
 
 export function bulkDocumentRoutes(services: Services): Route[] {
   const bulk = new BulkDocuments(services);
@@ -42,6 +44,13 @@ interface BulkBody {
   readonly newEdits: boolean;
 }
 
+/** How the documents of a request are read. */
+interface BulkReading {
+  readonly newEdits: boolean;
+  readonly copies: ByteCopies;
+  readonly hashRule: HashRule;
+}
+
 /** What becomes of one document of a request. */
 type BulkItem =
   | { readonly kind: 'document'; readonly write: DocumentWrite }
@@ -60,16 +69,20 @@ class BulkDocuments {
     const database = this.#services.catalog.get(exchange.param('db'));
     exchange.assertJsonType();
     const bytes = await exchange.body(this.#requestBytesMax);
-    const scanned = await this.#item(bytes, 0, bytes.length, true, new ByteCopies());
+    const { hashRule } = database.map;
+    const reading = { newEdits: true, copies: new ByteCopies(), hashRule };
+    const scanned = await this.#item(bytes, 0, bytes.length, reading);
     const item = allowed(exchange, scanned);
     if (item.kind === 'refused') throw item.error;
     if (item.kind === 'local') {
       const rev = `0-${await database.putLocal(item.edit)}`;
+      setLocation(exchange, item.id);
       replyWritten(exchange, 201, item.id, rev);
       return;
     }
     if (isBatch(exchange.query)) return putLater(this.#services, exchange, database, item.write);
     const { rev } = await database.put(item.write);
+    setLocation(exchange, item.write.id);
     replyWritten(exchange, 201, item.write.id, formatRev(rev));
   }
 
@@ -77,7 +90,7 @@ class BulkDocuments {
     const database = this.#services.catalog.get(exchange.param('db'));
     exchange.assertJsonType();
     const body = await this.#read(await exchange.body(this.#requestBytesMax));
-    const items = await this.#scan(body);
+    const items = await this.#scan(body, database.map.hashRule);
     const rows = await writeAll(
       database,
       items.map((item) => allowed(exchange, item)),
@@ -113,13 +126,13 @@ class BulkDocuments {
   }
 
   /** Scans all documents before any is written: if one is malformed, none is. */
-  async #scan({ bytes, docs, newEdits }: BulkBody): Promise<BulkItem[]> {
+  async #scan({ bytes, docs, newEdits }: BulkBody, hashRule: HashRule): Promise<BulkItem[]> {
     const items: BulkItem[] = [];
-    const copies = new ByteCopies();
+    const reading = { newEdits, copies: new ByteCopies(), hashRule };
     let sliceStart = 0;
     for (let index = 0; index < docs.length; index++) {
       const end = docs.end(index);
-      const item = this.#item(bytes, docs.start(index), end, newEdits, copies);
+      const item = this.#item(bytes, docs.start(index), end, reading);
       items.push(item instanceof Promise ? await item : item);
       if (end - sliceStart < SLICE_BYTES) continue;
       sliceStart = end;
@@ -132,22 +145,22 @@ class BulkDocuments {
     bytes: Uint8Array,
     start: number,
     end: number,
-    newEdits: boolean,
-    copies: ByteCopies,
+    reading: BulkReading,
   ): BulkItem | Promise<BulkItem> {
     const scanning = scanDocument(this.#services.world.host, this.#scanner, bytes, start, end);
     return scanning instanceof Promise
-      ? scanning.then((scanned) => this.#scannedItem(scanned, newEdits, copies))
-      : this.#scannedItem(scanning, newEdits, copies);
+      ? scanning.then((scanned) => this.#scannedItem(scanned, reading))
+      : this.#scannedItem(scanning, reading);
   }
 
-  #scannedItem(scanned: ScannedDocument, newEdits: boolean, copies: ByteCopies): BulkItem {
+  #scannedItem(scanned: ScannedDocument, { newEdits, copies, hashRule }: BulkReading): BulkItem {
     checkSize(scanned, this.#services.config.get('couchdb/max_document_size'));
     const id = scanned.id ?? Buffer.from(this.#services.uuids.next());
     if (isLocalId(id)) {
       const kept = copies.copy(id);
       return { kind: 'local', id: kept, edit: localWrite(scanned, kept) };
     }
+    checkPartition(id, hashRule);
     const copy = (part: Uint8Array) => copies.copy(part);
     const attachmentBytesMax = this.#services.config.get('couchdb/max_attachment_size');
     const options = { id, newEdits, copy, attachmentBytesMax };

@@ -1,5 +1,5 @@
 /** `/{db}`, `_all_dbs`, `_dbs_info`: databases as wholes. */
-import { DivanError } from '../../engine/errors.js';
+import { DivanError, isDivanError } from '../../engine/errors.js';
 import { defaultSecurity } from '../auth/security.js';
 import { USERS_DATABASE } from '../auth/user-documents.js';
 import type { Database } from '../databases/database.js';
@@ -72,6 +72,9 @@ class Databases {
     const { query } = exchange;
     const name = exchange.param('db');
     const partitioned = query.boolean('partitioned') === true;
+    if (partitioned && isSystemName(name)) {
+      throw new DivanError('BAD_REQUEST', 'Cannot partition a system database');
+    }
     await catalog.create(name, {
       q: query.integer('q', { min: 1, max: Q_MAX }) ?? config.get('cluster/q'),
       copies: query.integer('n', { min: 1, max: Q_MAX }) ?? config.get('cluster/n'),
@@ -118,15 +121,25 @@ class Databases {
     if (out.closed) return;
     await out.text('[');
     for (const [index, name] of names.entries()) {
-      const database = this.#services.catalog.find(name);
+      const info = await this.#infoIfThere(name);
       const row: JsonValue =
-        database === undefined
-          ? { key: name, error: 'not_found' }
-          : { key: name, info: await databaseInfo(database) };
+        info === undefined ? { key: name, error: 'not_found' } : { key: name, info };
       await out.text(`${index === 0 ? '' : ','}\n${JSON.stringify(row)}`);
     }
     await out.text('\n]\n');
     await out.end();
+  }
+
+  /** Undefined if there is no such database, or none any more: the others are told of all the same. */
+  async #infoIfThere(name: string): Promise<JsonValue | undefined> {
+    const database = this.#services.catalog.find(name);
+    if (database === undefined) return undefined;
+    try {
+      return await databaseInfo(database);
+    } catch (error) {
+      if (isDivanError(error, 'NOT_FOUND') && database.ended.aborted) return undefined;
+      throw error;
+    }
   }
 
   /** The names that a query asks for. */

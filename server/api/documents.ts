@@ -1,7 +1,7 @@
 /** `/{db}/{docid}`: one document. */
 import { DivanError } from '../../engine/errors.js';
 import { ATTACHMENT_BYTES_MAX } from '../../engine/shard/attachment-list.js';
-import { checkId, DocumentScanner, isLocalId } from '../../engine/shard/document.js';
+import { checkId, DocumentScanner, isLocalId, parseLocalRev } from '../../engine/shard/document.js';
 import { localDocText } from '../../engine/shard/document-text.js';
 import { LOCAL_PREFIX } from '../../engine/shard/local-tree.js';
 import {
@@ -16,6 +16,7 @@ import { USERS_DATABASE } from '../auth/user-documents.js';
 import type { Database, DocumentWrite, NewAttachment } from '../databases/database.js';
 import { ReadDocument, type ViewOptions } from '../databases/document-view.js';
 import { agreed, checkSize, documentWrite, localWrite } from '../databases/document-write.js';
+import { checkPartition } from '../databases/partition.js';
 import { namedQuality } from '../http/accept.js';
 import { revisionOfIfMatch } from '../http/etags.js';
 import type { Exchange } from '../http/exchange.js';
@@ -29,7 +30,7 @@ import { replyOpenRevisions } from './open-revisions.js';
 import { replyRelated } from './revision-parts.js';
 import { scanDocument } from './scan-document.js';
 import type { Services } from './services.js';
-import { replyWritten } from './written.js';
+import { replyWritten, setLocation } from './written.js';
 
 /** At most so many revisions are asked for at once. */
 export const REVISIONS_MAX = 10_000;
@@ -83,12 +84,27 @@ export function viewOptions(query: Query): ViewOptions {
 
 /** The revision that a request names in its query or in `If-Match`. Throws `BAD_REQUEST`, `INVALID_DOCUMENT`. */
 export function revisionOf(exchange: Exchange): Revision | undefined {
-  const inQuery = exchange.query.string('rev');
-  const header = revisionOfIfMatch(exchange.header('if-match'));
+  const { inHeader, inQuery } = namedRevisions(exchange);
   return agreed(
-    header === undefined ? undefined : parseRev(header),
-    inQuery === undefined || inQuery === '' ? undefined : parseRev(inQuery),
+    inHeader === undefined ? undefined : parseRev(inHeader),
+    inQuery === undefined ? undefined : parseRev(inQuery),
   );
+}
+
+/** As `revisionOf`, for a local doc: the `N` of its `0-N`. */
+function localRevisionOf(exchange: Exchange): number | undefined {
+  const { inHeader, inQuery } = namedRevisions(exchange);
+  const rev = inQuery ?? inHeader;
+  return rev === undefined ? undefined : parseLocalRev(rev);
+}
+
+function namedRevisions(exchange: Exchange): {
+  readonly inHeader: string | undefined;
+  readonly inQuery: string | undefined;
+} {
+  const inHeader = revisionOfIfMatch(exchange.header('if-match'));
+  const inQuery = exchange.query.string('rev');
+  return { inHeader, inQuery: inQuery === '' ? undefined : inQuery };
 }
 
 /** The leaf that a query names, or the winner. Throws `NOT_FOUND`, as CouchDB does with `missing` or `deleted`. */
@@ -159,6 +175,7 @@ class Documents {
     const database = this.#database(exchange);
     const id = documentId(exchange);
     assertMayWrite(exchange, id);
+    checkPartition(id, database.map.hashRule);
     const newEdits = exchange.query.boolean('new_edits') !== false;
     if (exchange.contentType === 'multipart/related' && !isLocalId(id)) {
       if (database.name === USERS_DATABASE && !exchange.caller.isServerAdmin) {
@@ -175,7 +192,7 @@ class Documents {
     const scanned = scanning instanceof Promise ? await scanning : scanning;
     checkSize(scanned, config.get('couchdb/max_document_size'));
     if (isLocalId(id)) {
-      const revision = await database.putLocal(localWrite(scanned, id));
+      const revision = await database.putLocal(localWrite(scanned, id, localRevisionOf(exchange)));
       this.#replyWritten(exchange, id, `0-${revision}`, scanned.deleted);
       return;
     }
@@ -198,7 +215,7 @@ class Documents {
       return;
     }
     const parent = revisionOf(exchange);
-    if (parent === undefined) await this.#assertExists(database, id);
+    await this.#assertMayDelete(database, id, parent);
     const { rev } = await database.put({ id, body: EMPTY_BODY, deleted: true, parent });
     this.#replyWritten(exchange, id, formatRev(rev), true);
   }
@@ -213,6 +230,7 @@ class Documents {
       throw new DivanError('BAD_REQUEST', '_local documents cannot be copied.');
     }
     assertMayWrite(exchange, targetId);
+    checkPartition(targetId, database.map.hashRule);
     // The target is written from within its shard, so that waiting for it never waits for the reading of the source.
     const { rev } = await database.putUploaded(targetId, (store) =>
       database.read(id, async (snapshot) => {
@@ -246,11 +264,10 @@ class Documents {
 
   async #removeLocal(exchange: Exchange, database: Database, id: Uint8Array): Promise<void> {
     const name = id.subarray(LOCAL_PREFIX.length);
-    const known = /^0-([0-9]{1,15})$/.exec(exchange.query.string('rev') ?? '')?.[1];
+    const revision = localRevisionOf(exchange);
     const { slot } = database.localShardOf(name);
     const doc = await slot.read((reader) => reader.snapshot().localDoc(name));
     if (doc === undefined) throw new DivanError('NOT_FOUND', 'missing');
-    const revision = known === undefined ? undefined : Number(known);
     await database.putLocal({ id: name, body: undefined, revision });
     this.#replyWritten(exchange, id, '0-0', true);
   }
@@ -272,27 +289,25 @@ class Documents {
     throw new DivanError('CONFLICT', 'Document update conflict.');
   }
 
-  /** Deleting what is not there is no conflict. */
-  async #assertExists(database: Database, id: Uint8Array): Promise<void> {
+  /** Deleting what is not there, or not any more, is no conflict, whatever revision is named. Throws `NOT_FOUND`, `CONFLICT`. */
+  async #assertMayDelete(
+    database: Database,
+    id: Uint8Array,
+    parent: Revision | undefined,
+  ): Promise<void> {
     const stored = await database.read(id, (snapshot: Snapshot) => snapshot.stored(id));
     if (stored === undefined) throw new DivanError('NOT_FOUND', 'missing');
     if (stored.deleted) throw new DivanError('NOT_FOUND', 'deleted');
-    throw new DivanError('CONFLICT', 'Document update conflict.');
+    if (parent === undefined) throw new DivanError('CONFLICT', 'Document update conflict.');
   }
 
   #replyWritten(exchange: Exchange, id: Uint8Array, rev: string, deleted: boolean): void {
-    const { host } = exchange.request.headers;
-    if (host !== undefined) exchange.setHeader('Location', locationOf(host, exchange, id));
+    setLocation(exchange, id);
     replyWritten(exchange, deleted ? 200 : 201, id, rev);
   }
 }
 
 const EMPTY_BODY = Buffer.from('{}');
-
-function locationOf(host: string, exchange: Exchange, id: Uint8Array): string {
-  const path = Buffer.from(id).toString().split('/').map(encodeURIComponent).join('/');
-  return `http://${host}/${encodeURIComponent(exchange.param('db'))}/${path}`;
-}
 
 /** `Destination: <id>[?rev=<rev>]`, percent-encoded. Throws `BAD_REQUEST`. */
 function destinationOf(exchange: Exchange): { id: Uint8Array; rev: Revision | undefined } {

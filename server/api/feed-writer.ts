@@ -63,11 +63,17 @@ export class FeedWriter {
   ): Promise<Written> {
     const document = await documentOf(run.snapshot, row, view);
     const token = position.tokenAt(run.index, readSeq(row.key, 0));
-    const waits = [
-      this.out.text(`${this.#members(row, token)},"doc":`),
-      this.out.bytes(document),
-      this.out.text(`}${this.#format.rowEnd(token)}`),
-    ].filter((wait) => wait !== undefined);
+    const head = `${this.#members(row, token)},"doc":`;
+    const tail = `}${this.#format.rowEnd(token)}`;
+    if (!(document instanceof Uint8Array)) {
+      // Its attachments may be larger than memory: it is read as slowly as the client takes it.
+      await this.out.text(head);
+      await this.out.all(document);
+      return { waiting: this.out.text(tail) };
+    }
+    const waits = [this.out.text(head), this.out.bytes(document), this.out.text(tail)].filter(
+      (wait) => wait !== undefined,
+    );
     return { waiting: waits.length === 0 ? undefined : Promise.all(waits) };
   }
 
@@ -83,18 +89,21 @@ export class FeedWriter {
 
 const NULL = Buffer.from('null');
 
-/** The winner of a row as JSON text. */
+/** The winner of a row as JSON text; piece by piece if it has attachments in it. */
 async function documentOf(
   snapshot: Snapshot,
   { value }: Entry,
   view: ViewOptions,
-): Promise<Uint8Array> {
+): Promise<Uint8Array | AsyncIterable<Uint8Array>> {
   const { id, leaves } = readRow(value);
   const [winner] = leaves;
   if (winner === undefined) return NULL;
   if (winner.attachments.length > 0 || (view.conflicts === true && leaves.length > 1)) {
     const document = await ReadDocument.find(snapshot, id);
-    return document === undefined ? NULL : document.text(document.winner, view);
+    if (document === undefined) return NULL;
+    return document.hasInlineContent(document.winner, view)
+      ? document.chunks(document.winner, view)
+      : document.text(document.winner, view);
   }
   const text = JSON.stringify(Buffer.from(id.buffer, id.byteOffset, id.length).toString());
   const members = `"_id":${text},"_rev":${revText(winner.revision)}`;

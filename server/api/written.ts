@@ -12,3 +12,11 @@ export function replyWritten(
   exchange.setETag(rev);
   exchange.reply(status, { ok: true, id, rev });
 }
+
+/** Says where a document is that was written. `id` in UTF-8. */
+export function setLocation(exchange: Exchange, id: Uint8Array): void {
+  const { host } = exchange.request.headers;
+  if (host === undefined) return;
+  const path = [exchange.param('db'), ...Buffer.from(id).toString().split('/')];
+  exchange.setHeader('Location', `http://${host}/${path.map(encodeURIComponent).join('/')}`);
+}

@@ -3,6 +3,7 @@
  *
  * Every read is of a snapshot of one shard; every write resolves when it is durable.
  */
+import { setMaxListeners } from 'node:events';
 import { join } from 'node:path';
 import { DivanError, isDivanError } from '../../engine/errors.js';
 import type { StoredBytes } from '../../engine/shard/attachment-list.js';
@@ -86,6 +87,8 @@ export class Database {
     this.#guard = guard;
     this.world = world;
     this.map = map;
+    // Any number of feeds listen to it.
+    setMaxListeners(0, this.#ended.signal);
     this.shards = map.shards.map(({ range, file }) => ({
       range,
       slot: pool.slot(join(dataDir, ...file.split('/'))),

@@ -3,10 +3,10 @@ import { DivanError } from '../../engine/errors.js';
 import type { AttachmentInputs } from '../../engine/shard/attachment-input.js';
 import type { StoredBytes } from '../../engine/shard/attachment-list.js';
 import { inlineSource } from '../../engine/shard/attachment-upload.js';
-import type { ScannedDocument } from '../../engine/shard/document.js';
+import { parseLocalRev, type ScannedDocument } from '../../engine/shard/document.js';
 import { LOCAL_PREFIX } from '../../engine/shard/local-tree.js';
 import type { LocalEdit } from '../../engine/shard/local-writer.js';
-import { compareRevisions, type Revision } from '../../engine/shard/revision.js';
+import { compareRevisions, formatRev, type Revision } from '../../engine/shard/revision.js';
 import type { DocumentWrite, NewAttachment } from './database.js';
 
 export interface WriteOptions {
@@ -28,7 +28,10 @@ const copyEach = (bytes: Uint8Array) => new Uint8Array(bytes);
 
 /** The write of a scanned document, with bytes of its own. Throws `BAD_REQUEST`, `INVALID_DOCUMENT`. */
 export function documentWrite(scanned: ScannedDocument, options: WriteOptions): DocumentWrite {
-  const { deleted } = scanned;
+  const { deleted, localRevision } = scanned;
+  if (localRevision !== undefined) {
+    throw new DivanError('INVALID_DOCUMENT', `Invalid rev format: 0-${localRevision}`);
+  }
   const { copy = copyEach } = options;
   const attachments =
     scanned.attachments === undefined ? undefined : newAttachments(scanned.attachments, options);
@@ -72,19 +75,32 @@ export function agreed(
   inDocument: Revision | undefined,
   besides: Revision | undefined,
 ): Revision | undefined {
+  return theOne(inDocument, besides, (a, b) => compareRevisions(a, b) === 0);
+}
+
+function theOne<T>(
+  inDocument: T | undefined,
+  besides: T | undefined,
+  isSame: (a: T, b: T) => boolean,
+): T | undefined {
   if (inDocument === undefined || besides === undefined) return inDocument ?? besides;
-  if (compareRevisions(inDocument, besides) === 0) return inDocument;
+  if (isSame(inDocument, besides)) return inDocument;
   throw new DivanError(
     'BAD_REQUEST',
     'Document rev from request body and query string have different values',
   );
 }
 
-/** The write of a scanned local doc. REQUIRES: its id begins with `_local/`. */
-export function localWrite(scanned: ScannedDocument, id: Uint8Array): LocalEdit {
+/**
+ * The write of a scanned local doc; `besides`: the `N` of the revision that the query or a header names. REQUIRES: the id begins with
+ * `_local/`. Throws `BAD_REQUEST`, `INVALID_DOCUMENT`.
+ */
+export function localWrite(scanned: ScannedDocument, id: Uint8Array, besides?: number): LocalEdit {
+  // One of a document with an id of its own, which the path overrules.
+  if (scanned.rev !== undefined) parseLocalRev(formatRev(scanned.rev));
   return {
     id: new Uint8Array(id.subarray(LOCAL_PREFIX.length)),
     body: scanned.deleted ? undefined : new Uint8Array(scanned.body),
-    revision: scanned.localRevision,
+    revision: theOne(scanned.localRevision, besides, (a, b) => a === b),
   };
 }

@@ -26,6 +26,8 @@ export interface PoolOptions extends ShardOptions {
 const REOPEN_AFTER_MS = 1000;
 /** Nor while its disk has less room than this. */
 const REOPEN_FREE_BYTES = 1024 * 1024;
+/** Before, nobody is let in for so long, that all may leave. Not for longer: one who is in may wait for one who is not. */
+const DOOR_MS_MAX = 500;
 
 export class ShardPool {
   readonly world: ServerWorld;
@@ -146,6 +148,9 @@ export class ShardSlot {
   /** Stands in for a failed shard that could not be opened for writing. */
   #readOnly: ReadOnlyShard | undefined;
   #changing: Promise<void> | undefined;
+  #reopening: Promise<void> | undefined;
+  /** Resolves when users are let in again. */
+  #door: Promise<void> | undefined;
   #uses = 0;
   #idle: (() => void)[] = [];
   #dropped = false;
@@ -168,6 +173,14 @@ export class ShardSlot {
   /** How long the file is, in bytes. Opens nothing. */
   async fileBytes(): Promise<number> {
     if (this.#shard !== undefined) return this.#shard.file.end;
+    try {
+      return await this.#fileSize();
+    } catch (error) {
+      throw this.#dropped ? gone() : error;
+    }
+  }
+
+  async #fileSize(): Promise<number> {
     const file = await this.#pool.world.storage.open(this.path, 'read');
     try {
       return await file.size();
@@ -178,6 +191,7 @@ export class ShardSlot {
 
   /** Calls `work` with the shard for reading and holds it open meanwhile. Throws `NOT_FOUND` once dropped, and what opening throws. */
   async read<T>(work: (reader: ShardReader) => Promise<T>): Promise<T> {
+    if (this.#door !== undefined) await this.#door;
     this.#hold();
     try {
       const reader = this.#shard ?? this.#readOnlyReader() ?? (await this.#opened());
@@ -189,6 +203,7 @@ export class ShardSlot {
 
   /** As `read`, for work that gives its results one by one; the shard is held open until the last was taken, or no more is wanted. */
   async *readEach<T>(work: (reader: ShardReader) => AsyncIterable<T>): AsyncGenerator<T, void> {
+    if (this.#door !== undefined) await this.#door;
     this.#hold();
     try {
       yield* work(this.#shard ?? this.#readOnlyReader() ?? (await this.#opened()));
@@ -234,15 +249,14 @@ export class ShardSlot {
   /** Of `ShardPool`: closes it if nobody uses it; false if somebody does. */
   closeIfIdle(): boolean {
     if (this.#uses > 0 || this.#changing !== undefined) return false;
-    // A failure to close is one of the file, which the next opening reports.
-    this.#change(() => this.#close()).catch(() => undefined);
+    this.#change(() => this.#closeQuietly());
     return true;
   }
 
   /** Of `ShardPool`. */
   async drop(): Promise<void> {
     this.#dropped = true;
-    this.#ending.abort(new DivanError('NOT_FOUND', 'Database does not exist.'));
+    this.#ending.abort(gone());
     this.#tell();
     await this.#unused();
     await this.#change(() => this.#close());
@@ -265,27 +279,60 @@ export class ShardSlot {
     throw this.#lastError;
   }
 
-  /** Opens a failed shard anew, once its readers are done, unless that was tried a moment ago. */
+  /** Opens a failed shard anew, once its users are done, unless that was tried a moment ago. */
   async #reopen(): Promise<void> {
     if (this.#changing !== undefined) await this.#changing.catch(() => undefined);
-    const failed = this.#shard?.file.failed === true || this.#readOnly !== undefined;
-    if (!failed) return;
-    const { host, storage } = this.#pool.world;
-    const now = host.now();
+    if (!this.#isFailed) return;
+    const now = this.#pool.world.host.now();
     if (now - this.#triedAt < REOPEN_AFTER_MS) throw this.#failure();
     this.#triedAt = now;
+    this.#reopening ??= this.#openAnew().finally(() => {
+      this.#reopening = undefined;
+    });
+    await this.#reopening;
+    if (this.#shard === undefined) throw this.#failure();
+  }
+
+  get #isFailed(): boolean {
+    return this.#shard?.file.failed === true || this.#readOnly !== undefined;
+  }
+
+  async #openAnew(): Promise<void> {
+    const { storage } = this.#pool.world;
     if ((await storage.freeBytes(dirname(this.path))) < REOPEN_FREE_BYTES) {
       this.#lastError = new DivanError('NO_SPACE', 'the disk is full', { path: this.path });
       throw this.#lastError;
     }
     this.#ending.abort(new DivanError('UNAVAILABLE', 'an earlier write failed; try again'));
     this.#ending = newEnding();
-    await this.#unused();
-    await this.#change(async () => {
-      await this.#close();
-      await this.#openForWriting();
+    const openDoor = this.#closeDoor();
+    try {
+      // Looked at again right before the change: whoever came since the last one left has a shard that must not be closed.
+      while (this.#uses > 0 || this.#changing !== undefined) await this.#atRest();
+      if (this.#dropped) throw gone();
+      await this.#change(async () => {
+        await this.#closeQuietly();
+        await this.#openForWriting();
+      });
+    } finally {
+      openDoor();
+    }
+  }
+
+  /** Has those who come wait, or under steady use there would always be somebody. Returns what lets them in, as does time. */
+  #closeDoor(): () => void {
+    let letIn = (): void => undefined;
+    const door = new Promise<void>((resolve) => {
+      letIn = resolve;
     });
-    if (this.#shard === undefined) throw this.#failure();
+    this.#door = door;
+    const open = () => {
+      cancelTimer();
+      if (this.#door === door) this.#door = undefined;
+      letIn();
+    };
+    const cancelTimer = this.#pool.world.host.setTimer(open, DOOR_MS_MAX);
+    return open;
   }
 
   #failure(): unknown {
@@ -299,6 +346,8 @@ export class ShardSlot {
     try {
       this.#take(await Shard.open(world, this.path, options));
     } catch (error) {
+      // Its file is being removed under it.
+      if (this.#dropped) throw gone();
       this.#lastError = error;
       if (!isDivanError(error, 'NO_SPACE') && !isDivanError(error, 'IO')) throw error;
       this.#readOnly = await ReadOnlyShard.open(world, this.path, options);
@@ -330,10 +379,18 @@ export class ShardSlot {
     await readOnly?.close();
   }
 
-  /** Opening and closing happen one after another. */
+  /** A failure to close is one of the file, which the next opening reports. */
+  #closeQuietly(): Promise<void> {
+    return this.#close().catch(() => undefined);
+  }
+
+  /**
+   * Opening and closing happen one after another. If nothing goes on `work` begins at once, so that nobody is given the shard between the
+   * decision to close it and its closing.
+   */
   #change(work: () => Promise<void>): Promise<void> {
-    const before = this.#changing ?? Promise.resolve();
-    const changing = before.catch(() => undefined).then(work);
+    const before = this.#changing;
+    const changing = before === undefined ? work() : before.catch(() => undefined).then(work);
     const settled = changing.finally(() => {
       if (this.#changing === settled) this.#changing = undefined;
     });
@@ -342,7 +399,7 @@ export class ShardSlot {
   }
 
   #hold(): void {
-    if (this.#dropped) throw new DivanError('NOT_FOUND', 'Database does not exist.');
+    if (this.#dropped) throw gone();
     this.#uses++;
   }
 
@@ -355,8 +412,23 @@ export class ShardSlot {
 
   /** Resolves when nobody uses it. */
   async #unused(): Promise<void> {
-    while (this.#uses > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
+    while (this.#uses > 0) await this.#left();
   }
+
+  /** Resolves when the last user leaves. REQUIRES: there is one. */
+  #left(): Promise<void> {
+    return new Promise((resolve) => this.#idle.push(resolve));
+  }
+
+  /** Resolves when its users have left, or else when what goes on is done; the other may have begun by then. */
+  async #atRest(): Promise<void> {
+    if (this.#uses > 0) await this.#left();
+    else await this.#changing?.catch(() => undefined);
+  }
+}
+
+function gone(): DivanError {
+  return new DivanError('NOT_FOUND', 'Database does not exist.');
 }
 
 /** Any number of uploads listen to one signal. */

@@ -40,9 +40,7 @@ export class WriteQueue {
     this.#waiting.push({ write, bytes, refused });
     this.#count++;
     this.#bytes += bytes;
-    this.#running ??= this.#writeWaiting().finally(() => {
-      this.#running = undefined;
-    });
+    this.#running ??= this.#writeWaiting();
   }
 
   /** Resolves when all that was added before is durable or refused. */
@@ -50,24 +48,31 @@ export class WriteQueue {
     while (this.#running !== undefined) await this.#running;
   }
 
+  /** Ends in the turn in which it finds that nothing waits: whoever comes later begins anew. */
   async #writeWaiting(): Promise<void> {
-    while (this.#waiting.length > 0) {
-      const queued = this.#waiting;
-      this.#waiting = [];
-      try {
-        const outcomes = await this.#writeAll(queued.map(({ write }) => write));
-        for (const [index, { write, refused }] of queued.entries()) {
-          const outcome = outcomes[index];
-          if (outcome?.ok === false) refused(write.id, outcome.error);
-        }
-      } catch (error) {
-        if (!isDivanError(error)) throw error;
-        for (const { write, refused } of queued) refused(write.id, error);
-      } finally {
-        for (const { bytes } of queued) {
-          this.#count--;
-          this.#bytes -= bytes;
-        }
+    try {
+      while (this.#waiting.length > 0) await this.#writePortion();
+    } finally {
+      this.#running = undefined;
+    }
+  }
+
+  async #writePortion(): Promise<void> {
+    const queued = this.#waiting;
+    this.#waiting = [];
+    try {
+      const outcomes = await this.#writeAll(queued.map(({ write }) => write));
+      for (const [index, { write, refused }] of queued.entries()) {
+        const outcome = outcomes[index];
+        if (outcome?.ok === false) refused(write.id, outcome.error);
+      }
+    } catch (error) {
+      if (!isDivanError(error)) throw error;
+      for (const { write, refused } of queued) refused(write.id, error);
+    } finally {
+      for (const { bytes } of queued) {
+        this.#count--;
+        this.#bytes -= bytes;
       }
     }
   }

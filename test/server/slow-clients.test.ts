@@ -6,13 +6,17 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import t, { type Test } from 'tap';
+import { nodeStorage } from '../../engine/file/node-storage.js';
 import { temporaryDirectory } from '../support/cli.js';
+import { FailingStorage } from '../support/failing-storage.js';
 import { RawClient } from '../support/raw-client.js';
 import { ADMIN, basic, TestServer, type TestServerOptions } from '../support/server.js';
 import { ServerProcess } from '../support/server-process.js';
 
 type Settings = NonNullable<TestServerOptions['settings']>;
 
+/** In such pieces attachments are stored. */
+const PIECE_BYTES = 1024 * 1024;
 const JSON_TYPE = { 'Content-Type': 'application/json' };
 
 /** A raw client, closed at the end of the test. */
@@ -238,3 +242,28 @@ t.test('a server that is told to stop finishes what it began', async (t) => {
   t.not((await after.ended).code, 0, 'a second signal ends it');
   t.ok(performance.now() - startedAt < 5000, 'before the time to finish is over');
 });
+
+for (const [path, reader] of [
+  ['/db/a?attachments=true', 'a document'],
+  ['/db/_all_docs?include_docs=true&attachments=true', 'a list'],
+  ['/db/_changes?include_docs=true&attachments=true', 'a feed'],
+] as const) {
+  t.test(`attachments in ${reader} are read as slowly as the client takes them`, async (t) => {
+    const storage = new FailingStorage(nodeStorage);
+    const server = await TestServer.open(t, { storage });
+    await server.put('/db?q=1');
+    const pieces = 48;
+    const type = { headers: { 'Content-Type': 'application/x-bytes' } };
+    await server.put('/db/a/file', Buffer.alloc(pieces * PIECE_BYTES), type);
+    const client = await rawClient(t, portOf(server));
+    client.socket.pause();
+    storage.plan();
+    client.send(head('GET', path));
+    t.ok(await until(() => storage.calls.read > 0));
+    await delay(500);
+    t.ok(storage.calls.read < pieces / 2, `${storage.calls.read} reads for nobody`);
+    const whole = await server.get(path);
+    t.ok(whole.text.length > pieces * PIECE_BYTES, 'who reads gets all');
+    t.match(whole.text, /"length":50331648,"data":"A+"\}\}\}/);
+  });
+}

@@ -322,3 +322,17 @@ t.test('uploads end when their database is deleted', async (t) => {
   const statuses = await Promise.all(uploads.map(({ answered }) => answered));
   t.same([...new Set(statuses)], [404]);
 });
+
+t.test('new bytes are of the revision that brought them, whatever the client says', async (t) => {
+  const server = await TestServer.open(t);
+  await server.put('/db');
+  const attachment = (data: string) => ({ _attachments: { a: { data, revpos: 1 } } });
+  const rev = revOf((await server.put('/db/a', attachment('b25l'))).body);
+  await server.put('/db/a', { _rev: rev, ...attachment('dHdv') });
+  const since = `/db/a?atts_since=${encodeURIComponent(JSON.stringify([rev]))}`;
+  const sent = { _attachments: { a: { revpos: 2, data: 'dHdv' } } };
+  t.match((await server.get(since)).body, sent, 'who has the first revision lacks them');
+  const path = { _rev: '5-b', _revisions: { start: 5, ids: ['b'] } };
+  await server.put('/db/b?new_edits=false', { ...path, ...attachment('b25l') });
+  t.match((await server.get('/db/b')).body, { _attachments: { a: { revpos: 1 } } }, 'replicated');
+});

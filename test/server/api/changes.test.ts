@@ -416,3 +416,14 @@ t.test(
     t.equal(rows.length, docs.length + 2, 'each once');
   },
 );
+
+t.test('many feeds are no reason for a warning', async (t) => {
+  const fixture = await start(t);
+  const warnings: Error[] = [];
+  const onWarning = (warning: Error) => warnings.push(warning);
+  process.on('warning', onWarning);
+  t.teardown(() => process.off('warning', onWarning));
+  const wait = () => fixture.changes('?feed=longpoll&since=now&timeout=300');
+  await Promise.all(Array.from({ length: 20 }, wait));
+  t.same(warnings, []);
+});

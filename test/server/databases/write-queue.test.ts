@@ -92,3 +92,19 @@ t.test('it is bounded by number and by bytes', async (t) => {
   await queue.flush();
   t.pass('one that is larger than the bound has room when it is alone');
 });
+
+t.test('what comes while the last portion comes to its end is not forgotten', async (t) => {
+  // After each number of promises that a write can be away from the end.
+  for (let promises = 0; promises < 12; promises++) {
+    const { queue, portions, release } = held();
+    await queue.add(write('first'), () => undefined);
+    const released = release();
+    for (let n = 0; n < promises; n++) await Promise.resolve();
+    await queue.add(write('late'), () => undefined);
+    const flushed = watch(queue.flush());
+    await released;
+    await release();
+    t.equal(flushed.done, true);
+    t.same(portions, [['first'], ['late']], `${promises}`);
+  }
+});
