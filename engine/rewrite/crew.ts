@@ -129,13 +129,16 @@ export class Crew {
       cells,
       checkpoints: onCheckpoint !== undefined || onDigest !== undefined,
     };
+    const abandon = new AbortController();
     try {
-      const running = pool.run(input, { transferList: [port2] });
+      const running = pool.run(input, { transferList: [port2], signal: abandon.signal });
       // A task that waits for a thread that could not be started waits for ever.
       return await Promise.race([running, this.#start?.broken ?? running]);
     } catch (error) {
       return workerFailure(error);
     } finally {
+      // Nor would closing the pool come to an end while the task waits.
+      abandon.abort();
       port1.close();
     }
   }
