@@ -89,6 +89,23 @@ export class CatchUp {
   }
 }
 
+/** False if purge infos after what copies have were dropped, as they may have been since an interrupted run. */
+export async function knowPurges(
+  sources: readonly Shard[],
+  seqs: readonly Seqs[],
+): Promise<boolean> {
+  for (const [index, source] of sources.entries()) {
+    if (!(await knowsPurgesAfter(source.snapshot(), seqs[index]?.purgeSeq ?? 0))) return false;
+  }
+  return true;
+}
+
+async function knowsPurgesAfter(snapshot: Snapshot, seq: number): Promise<boolean> {
+  if (snapshot.counters.purgeSeq === seq) return true;
+  for await (const { key } of snapshot.entries('purgeBySeq')) return readSeq(key, 0) <= seq + 1;
+  return false;
+}
+
 const ZERO_SEQS: Seqs = { updateSeq: 0, purgeSeq: 0, localSeq: 0 };
 
 /** What a round takes of one source. */

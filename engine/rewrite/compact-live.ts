@@ -4,9 +4,9 @@
  */
 import { basename, dirname } from 'node:path';
 import { DivanError, isDivanError } from '../errors.js';
-import { readSeq } from '../file/byte-reader.js';
 import type { Shard, ShardWorld } from '../shard/shard.js';
-import { CatchUp } from './catch-up.js';
+import { claimShards } from './busy-shards.js';
+import { CatchUp, knowPurges } from './catch-up.js';
 import { removeCheckpoint } from './checkpoint.js';
 import { compactCheckpointPath, wantedCompaction } from './compact.js';
 import { Crew } from './crew.js';
@@ -17,8 +17,6 @@ import { discardVoid, prepare } from './prepare.js';
 const BEHIND_MAX = 200;
 /** If writers are faster than the catching up, they wait for the rest after so many rounds. */
 const ROUNDS_MAX = 20;
-
-const busy = new WeakSet<Shard>();
 
 export interface LiveCompaction {
   readonly bytesBefore: number;
@@ -40,9 +38,7 @@ export async function compactLive(
   shard: Shard,
   options: JobOptions = {},
 ): Promise<LiveCompaction> {
-  const { path } = shard;
-  if (busy.has(shard))
-    throw new DivanError('LOCKED', `${path} is being compacted already`, { path });
+  const release = claimShards([shard]);
   const closing = new AbortController();
   const signal =
     options.signal === undefined
@@ -54,7 +50,6 @@ export async function compactLive(
     // Whoever started it hears of its failure.
     await running?.catch(() => undefined);
   });
-  busy.add(shard);
   try {
     running = compactWith(world, shard, {
       ...options,
@@ -68,7 +63,7 @@ export async function compactLive(
   } finally {
     stopListening();
     shard.keepPurgesAfter(undefined);
-    busy.delete(shard);
+    release();
   }
 }
 
@@ -98,7 +93,7 @@ class Compaction {
 
   async run(crew: Crew): Promise<LiveCompaction> {
     const job = await this.#prepare();
-    this.#shard.keepPurgesAfter(job.seqs.purgeSeq);
+    this.#shard.keepPurgesAfter(job.seqs[0]?.purgeSeq);
     await this.#options.onBegin?.(job.plan, job.checkpoint !== undefined);
     await writeOrDiscard(this.#world, job, this.#options, crew);
     const bytesBefore = this.#shard.file.end;
@@ -116,7 +111,7 @@ class Compaction {
     try {
       await discardVoid(this.#world, wanted);
       const job = await prepare(this.#world, wanted);
-      if (await this.#knowsPurgesAfter(job.seqs.purgeSeq)) return job;
+      if (await knowPurges([this.#shard], job.seqs)) return job;
     } catch (error) {
       // A checkpoint that is damaged, or of something else, is of no use to anybody who has only the shard.
       if (!isDivanError(error, 'CHECKPOINT')) throw error;
@@ -132,14 +127,6 @@ class Compaction {
       name: basename(path),
       directories: [dirname(path)],
     });
-  }
-
-  /** False if purge infos after a purge seq were dropped, as they may have been since an interrupted run. */
-  async #knowsPurgesAfter(seq: number): Promise<boolean> {
-    const snapshot = this.#shard.snapshot();
-    if (snapshot.counters.purgeSeq === seq) return true;
-    for await (const { key } of snapshot.entries('purgeBySeq')) return readSeq(key, 0) <= seq + 1;
-    return false;
   }
 
   /** Lets the copy catch up and take the place of the shard. If that fails, nothing is left of it but what a later run can go on with. */
@@ -160,7 +147,7 @@ class Compaction {
   /** Returns how long writes waited for the last round and the exchange. */
   async #catchUp(job: Job, copy: Shard): Promise<number> {
     const { host } = this.#world;
-    const catchUp = new CatchUp([this.#shard], [copy], [job.seqs]);
+    const catchUp = new CatchUp([this.#shard], [copy], job.seqs);
     const goOn = () => this.#goOn();
     for (let round = 0; round < ROUNDS_MAX && catchUp.behind > BEHIND_MAX; round++) {
       await catchUp.round(goOn);

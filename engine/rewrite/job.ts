@@ -59,8 +59,8 @@ export interface Job {
   readonly checkpoint: Checkpoint | undefined;
   /** Of the sources together. */
   readonly counters: Counters;
-  /** Of the first source, as of the state that is copied. */
-  readonly seqs: Seqs;
+  /** Of each source, as of the state that is copied. */
+  readonly seqs: readonly Seqs[];
   /** Of the source whose settings the targets take. */
   readonly settings: Metadata;
   /** Revision trees are stemmed to so many revisions; infinite where they stay. */

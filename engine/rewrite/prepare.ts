@@ -22,6 +22,7 @@ import {
   type TargetPlan,
 } from './plan.js';
 import { Source } from './source.js';
+import { COUNTED } from './verify.js';
 
 /** What a rewrite is to do. */
 export interface Wanted {
@@ -80,7 +81,7 @@ export async function prepare(world: ShardWorld, wanted: Wanted): Promise<Job> {
     },
     checkpoint,
     counters: sumCounters(states),
-    seqs: states[0]?.counters ?? ZERO_COUNTERS,
+    seqs: states.map(({ counters }) => counters),
     settings,
     revsLimit: wanted.kind === 'compact' ? settings.revsLimit : Number.POSITIVE_INFINITY,
   };
@@ -278,5 +279,3 @@ function sumCounters(states: readonly State[]): Counters {
   }
   return sum;
 }
-
-const COUNTED = ['liveDocs', 'deletedDocs', 'activeBytes', 'externalBytes', 'purgeInfos'] as const;

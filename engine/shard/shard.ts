@@ -285,6 +285,11 @@ export class Shard implements CommitTarget {
     });
   }
 
+  /** Runs `work` while writes wait, and nothing is being written. */
+  holdWrites<T>(work: () => Promise<T>): Promise<T> {
+    return this.#queue.exclusively(work);
+  }
+
   /**
    * Ends the writing to this shard for good, unless `complete` resolves to false: its documents are in other files then. Writes wait
    * meanwhile, and are refused with `MOVED` afterwards, having done nothing. Reading goes on. Throws what `complete` throws, with nothing
