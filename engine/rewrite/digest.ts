@@ -224,8 +224,10 @@ class Digester {
     const node = window.node(row);
     this.#hasher.begin(KINDS.row);
     this.#hasher.part(node.bytes, node.keyEnd(window.index(row)), window.refAt(row));
-    const body = window.body(row);
-    if (body !== undefined) this.#hasher.part(body, 0, body.length);
+    const bodyAt = window.bodyAt(row);
+    if (bodyAt !== undefined) {
+      this.#hasher.part(window.bodies(row), bodyAt, bodyAt + window.bodyLength(row));
+    }
     this.#hasher.end();
   }
 

@@ -72,8 +72,9 @@ class DocumentsPass {
     const { run } = target;
     const start = node.entryStart(index);
     const at = run.beginEntry(node.bytes, start, node.entryEnd(index));
-    const body = window.body(row);
-    if (body !== undefined) {
+    const bodyAt = window.bodyAt(row);
+    if (bodyAt !== undefined) {
+      const body = window.bodies(row).subarray(bodyAt, bodyAt + window.bodyLength(row));
       writeU48(run.entryBytes, at + window.refAt(row) - start, target.appendBytes(body));
     }
     const source = window.source(row);

@@ -45,6 +45,8 @@ class EntriesPass {
   readonly #valueSeqs: readonly (SeqMap | undefined)[];
   /** Revision trees may be longer than this only if they are to be stemmed; infinite where they stay. */
   readonly #revsLimit: number;
+  /** In the pass over purge-by-uuid: the hashes of the entries of the present run, by their indexes. */
+  readonly #hashesOfPurges: number[] = [];
 
   constructor(lineup: Lineup, tree: EntriesTree, after: Uint8Array | undefined) {
     const { sources, updateSeqs, otherSeqs, plan } = lineup;
@@ -76,7 +78,9 @@ class EntriesPass {
       }
       const { node, from, to, source } = runs;
       if (node === undefined) return;
-      await this.#copyRuns(node, from, to, source);
+      // Nothing else is awaited for a run: in a merge most are of one or two entries.
+      if (this.#tree === 'purgeByUuid') await this.#lookUpPurges(node, from, to, source);
+      this.#copyRuns(node, from, to, source);
       entries += to - from;
       if (entries >= STEP_ENTRIES) {
         await onStep(entries, 0, this.#targetKey(node, to - 1, source));
@@ -86,12 +90,11 @@ class EntriesPass {
   }
 
   /** Copies entries `[from, to)`: neighbours that go to one target at once. */
-  async #copyRuns(node: TreeNode, from: number, to: number, source: number): Promise<void> {
+  #copyRuns(node: TreeNode, from: number, to: number, source: number): void {
     let first = from;
     let target = UNWANTED;
     for (let index = from; index < to; index++) {
-      const hash = this.#hashOf(node, index, source);
-      const next = this.#lineup.route(typeof hash === 'number' ? hash : await hash);
+      const next = this.#lineup.route(this.#hashOf(node, index));
       if (next === target) continue;
       if (target !== UNWANTED) this.#copyRun(target, node, first, index, source);
       first = index;
@@ -100,8 +103,8 @@ class EntriesPass {
     if (target !== UNWANTED) this.#copyRun(target, node, first, to, source);
   }
 
-  /** What decides about the target of an entry. Only an entry of purge-by-uuid has to be looked up. */
-  #hashOf(node: TreeNode, index: number, source: number): number | Promise<number> {
+  /** What decides about the target of an entry. */
+  #hashOf(node: TreeNode, index: number): number {
     switch (this.#tree) {
       case 'byId':
         return readU32(node.bytes, node.keyEnd(index) + SEQ_BYTES);
@@ -112,7 +115,7 @@ class EntriesPass {
       case 'purgeBySeq':
         return this.#hashOfPurge(node.value(index));
       case 'purgeByUuid':
-        return this.#hashOfPurgeSeq(node.value(index), source);
+        return this.#hashesOfPurges[index] ?? assert.fail('purges are looked up before');
     }
   }
 
@@ -123,6 +126,13 @@ class EntriesPass {
 
   #hashOfPurge(info: Uint8Array): number {
     return this.#lineup.hashOf(Buffer.from(decodePurgeInfo(info).id));
+  }
+
+  /** An entry of purge-by-uuid does not say of which id it is. */
+  async #lookUpPurges(node: TreeNode, from: number, to: number, source: number): Promise<void> {
+    for (let index = from; index < to; index++) {
+      this.#hashesOfPurges[index] = await this.#hashOfPurgeSeq(node.value(index), source);
+    }
   }
 
   async #hashOfPurgeSeq(seqKey: Uint8Array, source: number): Promise<number> {

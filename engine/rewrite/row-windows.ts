@@ -131,16 +131,21 @@ export class RowWindow {
     return this.#refAt[row] ?? 0;
   }
 
-  /** The body of a plain row: a view; undefined for the empty one. */
-  body(row: number): Uint8Array | undefined {
+  /** Where the body of a plain row stands in `bodies`; undefined for the empty one. */
+  bodyAt(row: number): number | undefined {
     const number = this.#bodyOf[row] ?? NO_BODY;
     if (number === NO_BODY) return undefined;
-    const extents = this.#bodies[this.source(row)] ?? noSuchRow(row);
-    const at = extents.place(number);
-    return extents.buffer.subarray(
-      at,
-      at + readU32(this.node(row).bytes, this.refAt(row) + REF_LENGTH_AT),
-    );
+    return (this.#bodies[this.source(row)] ?? noSuchRow(row)).place(number);
+  }
+
+  /** How many bytes the body of a plain row has. */
+  bodyLength(row: number): number {
+    return readU32(this.node(row).bytes, this.refAt(row) + REF_LENGTH_AT);
+  }
+
+  /** The memory that holds the bodies of the source of a row. */
+  bodies(row: number): Uint8Array {
+    return (this.#bodies[this.source(row)] ?? noSuchRow(row)).buffer;
   }
 
   /** A run of a row that is not plain. Throws `CHECKSUM`, `IO`. */

@@ -10,6 +10,7 @@ import { readU32 } from '../file/bytes.js';
 export const HASH_KEY_BYTES = 16;
 
 const VIEWS = 3;
+const BLOCK_BYTES = 16;
 
 const M1 = 0x239b961b;
 const M2 = 0xab0e9789;
@@ -35,8 +36,7 @@ export class SetHasher {
   #c = 0;
   #d = 0;
   #lengths = 0;
-  readonly #tail = new Uint8Array(16);
-  readonly #views: DataView[] = [];
+  readonly #viewed: { readonly bytes: Uint8Array; readonly view: DataView }[] = [];
   #nextView = 0;
   /** The sum, least significant first; numbers below 2^32. */
   readonly #sum: number[];
@@ -59,49 +59,44 @@ export class SetHasher {
     this.#lengths = 0;
   }
 
-  /** Adds `bytes[start, end)` to the member, with its length, so that the borders of parts count. */
+  /**
+   * Adds `bytes[start, end)` to the member, with its length, so that the borders of parts count. The last block is what is left, and
+   * may be nothing; it is filled up with zeros and its length. The lanes are variables while they are mixed, which a processor keeps
+   * in registers.
+   */
   part(bytes: Uint8Array, start: number, end: number): void {
     const view = this.#viewOf(bytes);
-    const last = bytes.byteOffset + end;
-    let at = bytes.byteOffset + start;
-    for (; at + 16 <= last; at += 16) {
-      this.#mix(
-        view.getInt32(at, true),
-        view.getInt32(at + 4, true),
-        view.getInt32(at + 8, true),
-        view.getInt32(at + 12, true),
-      );
+    let a = this.#a;
+    let b = this.#b;
+    let c = this.#c;
+    let d = this.#d;
+    let whole = true;
+    for (let at = start; whole; at += BLOCK_BYTES) {
+      whole = at + BLOCK_BYTES <= end;
+      a ^= Math.imul(rotate(Math.imul(wordAt(view, at, end), M1), 15), M2);
+      a = (Math.imul((rotate(a, 19) + b) | 0, 5) + 0x561ccd1b) | 0;
+      b ^= Math.imul(rotate(Math.imul(wordAt(view, at + 4, end), M2), 16), M3);
+      b = (Math.imul((rotate(b, 17) + c) | 0, 5) + 0x0bcaa747) | 0;
+      c ^= Math.imul(rotate(Math.imul(wordAt(view, at + 8, end), M3), 17), M4);
+      c = (Math.imul((rotate(c, 15) + d) | 0, 5) + 0x96cd1c35) | 0;
+      const last = wordAt(view, at + 12, end) | (whole ? 0 : (end - at) << 24);
+      d ^= Math.imul(rotate(Math.imul(last, M4), 18), M1);
+      d = (Math.imul((rotate(d, 13) + a) | 0, 5) + 0x32ac3b17) | 0;
     }
-    const tail = this.#tail;
-    tail.fill(0);
-    tail[15] = last - at;
-    for (let index = 0; at < last; at++, index++) tail[index] = view.getUint8(at);
-    this.#mix(readU32(tail, 0), readU32(tail, 4), readU32(tail, 8), readU32(tail, 12));
-    this.#lengths = (Math.imul(this.#lengths, LENGTHS_FACTOR) + end - start) | 0;
-  }
-
-  /** A view of the memory that `bytes` stand in. Members alternate between two or three of these, so that a few are kept. */
-  #viewOf({ buffer }: Uint8Array): DataView {
-    for (const view of this.#views) if (view.buffer === buffer) return view;
-    const view = new DataView(buffer);
-    this.#views[this.#nextView] = view;
-    this.#nextView = (this.#nextView + 1) % VIEWS;
-    return view;
-  }
-
-  #mix(k1: number, k2: number, k3: number, k4: number): void {
-    let a = this.#a ^ Math.imul(rotate(Math.imul(k1, M1), 15), M2);
-    a = (Math.imul((rotate(a, 19) + this.#b) | 0, 5) + 0x561ccd1b) | 0;
-    let b = this.#b ^ Math.imul(rotate(Math.imul(k2, M2), 16), M3);
-    b = (Math.imul((rotate(b, 17) + this.#c) | 0, 5) + 0x0bcaa747) | 0;
-    let c = this.#c ^ Math.imul(rotate(Math.imul(k3, M3), 17), M4);
-    c = (Math.imul((rotate(c, 15) + this.#d) | 0, 5) + 0x96cd1c35) | 0;
-    let d = this.#d ^ Math.imul(rotate(Math.imul(k4, M4), 18), M1);
-    d = (Math.imul((rotate(d, 13) + a) | 0, 5) + 0x32ac3b17) | 0;
     this.#a = a;
     this.#b = b;
     this.#c = c;
     this.#d = d;
+    this.#lengths = (Math.imul(this.#lengths, LENGTHS_FACTOR) + end - start) | 0;
+  }
+
+  /** Parts mostly come from the same few arrays, one after another, so that their views are kept. */
+  #viewOf(bytes: Uint8Array): DataView {
+    for (const viewed of this.#viewed) if (viewed.bytes === bytes) return viewed.view;
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    this.#viewed[this.#nextView] = { bytes, view };
+    this.#nextView = (this.#nextView + 1) % VIEWS;
+    return view;
   }
 
   /** Ends the member and adds it to the sum. */
@@ -142,6 +137,14 @@ const SUM_MODULUS = 1n << 128n;
 
 function wholeSum({ sum }: SetHash): bigint {
   return sum.reduceRight((value, word) => (value << 32n) | BigInt(word), 0n);
+}
+
+/** The word at `at` of what ends at `end`: zeros stand behind it. */
+function wordAt(view: DataView, at: number, end: number): number {
+  if (at + 4 <= end) return view.getInt32(at, true);
+  let word = 0;
+  for (let index = end - 1; index >= at; index--) word = (word << 8) | view.getUint8(index);
+  return word;
 }
 
 function rotate(value: number, by: number): number {
