@@ -184,7 +184,11 @@ t.test('a job is tried again, and fails in the end', async (t) => {
   t.same(bed.runner.discarded, [id], 'it takes no room');
   t.match(bed.jobs.counts, { failed: 1, retries: 3 });
   await bed.jobs.resumeJob(id);
-  t.match((await bed.runner.begun(4)).job, { phase: 'initial_copy', retries: 0, reason: undefined });
+  t.match((await bed.runner.begun(4)).job, {
+    phase: 'initial_copy',
+    retries: 0,
+    reason: undefined,
+  });
 });
 
 t.test('while it waits to be tried again another has its turn', async (t) => {
