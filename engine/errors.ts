@@ -12,6 +12,7 @@ export const ERROR_CODES = {
   ATTACHMENT_MISSING: 'A document names an attachment stub that its parent revision does not have.',
   BAD_REQUEST:
     'A request breaks the rules of its route: a query parameter, a header, the shape of its body.',
+  BUSY: 'A shard is being split, merged or compacted already.',
   CHECKPOINT:
     'The checkpoint of a rewrite is damaged, or belongs to another source, commit or set of ranges.',
   CHECKSUM: 'Bytes that a reference points to do not have the checksum that the reference holds.',
@@ -36,6 +37,7 @@ export const ERROR_CODES = {
   IO: 'The operating system refused to read, write or sync.',
   LIMIT: 'A value is larger than the limit that the format sets for it.',
   LOCKED: 'Another process, or another handle of this one, has the file open for writing.',
+  MAX_JOBS: 'So many jobs that split or merge shards wait already that no other is taken.',
   METHOD_NOT_ALLOWED: 'The path is served, but not with this method.',
   MOVED:
     'The documents of the shard are in other files now; the write did nothing and can be sent to those.',
@@ -51,6 +53,7 @@ export const ERROR_CODES = {
   REPLACED: 'The path names another file than the one that was opened or locked.',
   SETTINGS_DIFFER:
     'The sources of a merge differ in security, limits or hash rule, and it was not said whose to take.',
+  STOPPED: 'Splitting and merging shards is stopped on this node.',
   TOO_LARGE: 'A request, or something in it, is larger than the configured limit.',
   TRUNCATED:
     'The file is shorter than it was known to be when it was last sealed, opened or flushed.',

@@ -16,6 +16,13 @@ export interface MetricSources {
   readonly authCacheMisses: () => number;
   readonly compactionsRunning: () => number;
   readonly compactions: () => number;
+  /** Of jobs that split and merge shards. */
+  readonly jobsWorking: () => number;
+  readonly jobsWaiting: () => number;
+  readonly jobsCompleted: () => number;
+  readonly jobsFailed: () => number;
+  readonly jobsRetried: () => number;
+  readonly jobBytes: () => { readonly done: number; readonly total: number };
 }
 
 /** What a port knows of its connections. */
@@ -73,6 +80,7 @@ export class Metrics {
     });
     this.#registerCounters();
     this.#registerGauges();
+    this.#registerJobs();
   }
 
   /** Says whose connections are counted. */
@@ -199,6 +207,19 @@ export class Metrics {
         }
       },
     });
+  }
+
+  #registerJobs(): void {
+    const { jobsWorking, jobsWaiting, jobsCompleted, jobsFailed, jobsRetried, jobBytes } =
+      this.#sources;
+    const prefix = 'divan_shard_jobs';
+    this.#gauge(`${prefix}_running`, 'Splits and merges that work.', jobsWorking);
+    this.#gauge(`${prefix}_waiting`, 'Splits and merges that wait or are stopped.', jobsWaiting);
+    this.#gauge(`${prefix}_bytes_done`, 'What those that work copied.', () => jobBytes().done);
+    this.#gauge(`${prefix}_bytes`, 'What those that work have to copy.', () => jobBytes().total);
+    this.#total(`${prefix}_completed_total`, 'Splits and merges completed.', jobsCompleted);
+    this.#total(`${prefix}_failed_total`, 'Splits and merges that failed.', jobsFailed);
+    this.#total(`${prefix}_retries_total`, 'Phases that were tried again.', jobsRetried);
   }
 
   #total(name: string, help: string, value: () => number): void {

@@ -23,10 +23,12 @@ import { FeedLimits } from './api/feed-limits.js';
 import { nodeConfigRoutes } from './api/node-config.js';
 import { nodeInfoRoutes } from './api/node-info.js';
 import { nodeMetricsRoutes } from './api/node-metrics.js';
+import { reshardRoutes } from './api/reshard.js';
 import { revisionRoutes } from './api/revisions.js';
 import { serverInfoRoutes } from './api/server-info.js';
 import type { Services } from './api/services.js';
 import { sessionRoutes } from './api/session.js';
+import { shardSplitsRoutes } from './api/shard-splits.js';
 import { Admins } from './auth/admins.js';
 import { Authenticator } from './auth/authenticator.js';
 import { openIdentity } from './auth/node-identity.js';
@@ -44,6 +46,9 @@ import { BodyBudget } from './http/request-body.js';
 import { type Route, Router } from './http/router.js';
 import { type MetricSources, Metrics, type ProcessMeter } from './metrics.js';
 import { NodeRecords } from './node-records.js';
+import type { JobRunner } from './splits/job.js';
+import { JobManager } from './splits/job-manager.js';
+import { LiveJobRunner } from './splits/live-job-runner.js';
 import { Uuids } from './uuids.js';
 import type { ServerWorld } from './world.js';
 
@@ -61,6 +66,8 @@ export interface ServerOptions {
   readonly hashThreads?: 0 | 1;
   /** Threads for a compaction; 0 for none, as a storage that only this thread can reach needs. */
   readonly rewriteWorkers?: number | undefined;
+  /** Does the work of jobs that split and merge shards; undefined for the one that does it on the shards that are open. */
+  readonly runner?: JobRunner | undefined;
 }
 
 /** An overlay takes at most so much memory; many shards may be open. */
@@ -115,10 +122,10 @@ export class DivanServer {
   }
 
   static async #assemble(
-    { world, config, log, version, admin, process }: ServerOptions,
+    { world, config, log, version, admin, process, runner = new LiveJobRunner() }: ServerOptions,
     parts: Pick<Services, 'records' | 'hasher' | 'tasks' | 'compactions' | 'pool'>,
   ): Promise<DivanServer> {
-    const { records, hasher, compactions, pool } = parts;
+    const { records, hasher, tasks, compactions, pool } = parts;
     const feeds = new FeedLimits();
     const { host } = world;
     for (const problem of config.useRecords(records)) log.warn(problem);
@@ -136,13 +143,26 @@ export class DivanServer {
     users.attach(catalog);
     compactions.attach(catalog);
     catalog.settle((name, err) => log.error({ err, name }, 'a database could not be settled'));
+    const jobs = JobManager.open({
+      world,
+      config,
+      records,
+      tasks,
+      log,
+      catalog,
+      compactions,
+      runner,
+    });
     const stopping = new AbortController();
     // Any number of feeds listen to it.
     setMaxListeners(0, stopping.signal);
     const authenticator = new Authenticator({ host, config, hasher, admins, users, secret });
     const services: Services = {
       ...parts,
-      metrics: new Metrics(metricSources({ pool, feeds, authenticator, compactions }), process),
+      metrics: new Metrics(
+        metricSources({ pool, feeds, authenticator, compactions, jobs }),
+        process,
+      ),
       startedMs: host.now(),
       feeds,
       world,
@@ -151,6 +171,7 @@ export class DivanServer {
       version,
       uuid,
       catalog,
+      jobs,
       admins,
       users,
       authenticator,
@@ -158,6 +179,7 @@ export class DivanServer {
       stopping: stopping.signal,
       bodyBudget: new BodyBudget(config.get('chttpd/max_request_bytes_in_flight')),
     };
+    jobs.begin();
     return new DivanServer(services, stopping, generated);
   }
 
@@ -177,6 +199,7 @@ export class DivanServer {
     try {
       const { catalog } = this.services;
       await Promise.all(catalog.names().map((name) => catalog.find(name)?.flushLater()));
+      await this.services.jobs.close();
       await this.services.compactions.close();
       await this.services.pool.close();
     } finally {
@@ -204,6 +227,8 @@ function routesOf(services: Services): Route[] {
     ...revisionRoutes(services),
     ...allDocsRoutes(services),
     ...changesRoutes(services),
+    ...shardSplitsRoutes(services),
+    ...reshardRoutes(services),
   ];
 }
 
@@ -212,7 +237,8 @@ function metricSources({
   feeds,
   authenticator,
   compactions,
-}: Pick<Services, 'pool' | 'feeds' | 'authenticator' | 'compactions'>): MetricSources {
+  jobs,
+}: Pick<Services, 'pool' | 'feeds' | 'authenticator' | 'compactions' | 'jobs'>): MetricSources {
   return {
     openShards: () => pool.openCount,
     openDatabases: () =>
@@ -224,6 +250,12 @@ function metricSources({
     authCacheMisses: () => authenticator.misses,
     compactionsRunning: () => (compactions.isRunning ? 1 : 0),
     compactions: () => compactions.completed,
+    jobsWorking: () => jobs.load.working,
+    jobsWaiting: () => jobs.load.waiting,
+    jobsCompleted: () => jobs.counts.completed,
+    jobsFailed: () => jobs.counts.failed,
+    jobsRetried: () => jobs.counts.retries,
+    jobBytes: () => jobs.bytes,
   };
 }
 

@@ -8,6 +8,7 @@ import { megabytes } from '../engine/rewrite/estimate.js';
 import type { JobOptions } from '../engine/rewrite/job.js';
 import { decodePlan, encodePlan, type RewritePlan } from '../engine/rewrite/plan.js';
 import type { Preview, RewriteOutcome } from '../engine/rewrite/prepare.js';
+import { parseRate, RATE_EXPECTS } from '../engine/rewrite/rate.js';
 import { formatRange } from '../engine/shard/hash.js';
 import type { CommandContext } from './command.js';
 import { Progress } from './progress.js';
@@ -122,20 +123,12 @@ function workersOf(text: string | undefined): number {
   throw new DivanError('LIMIT', `--workers takes a whole number from 1 to ${WORKERS_MAX}`);
 }
 
-const UNITS: ReadonlyMap<string, number> = new Map([
-  ['', 1],
-  ['k', 1e3],
-  ['m', 1e6],
-  ['g', 1e9],
-]);
-
 /** Bytes a second, from a text such as `50MB/s`. */
 function rateOf(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
-  const [, number = '', unit = ''] = /^(\d+(?:\.\d+)?) *([kmg]?)b?(?:\/s)?$/i.exec(text) ?? [];
-  const rate = Number(number) * (UNITS.get(unit.toLowerCase()) ?? 0);
-  if (rate >= 1024) return rate;
-  throw new DivanError('LIMIT', '--rate takes a rate such as 500kB/s, 50MB/s or 1GB/s');
+  const rate = parseRate(text);
+  if (rate !== undefined) return rate;
+  throw new DivanError('LIMIT', `--rate takes a rate ${RATE_EXPECTS}`);
 }
 
 function readPlan(path: string | undefined): RewritePlan | undefined {

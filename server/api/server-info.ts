@@ -39,7 +39,7 @@ function welcome({ uuid, version }: Services, exchange: Exchange): void {
 
 /** Clients decide by it what they may ask for. */
 const COUCHDB_VERSION = '3.5.0';
-const FEATURES = ['partitioned'];
+const FEATURES = ['partitioned', 'reshard'];
 
 function up({ stopping }: Services, exchange: Exchange): void {
   if (stopping.aborted) exchange.reply(503, { status: 'stopping' });

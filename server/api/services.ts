@@ -12,6 +12,7 @@ import type { ShardPool } from '../databases/shard-pool.js';
 import type { BodyBudget } from '../http/request-body.js';
 import type { Metrics } from '../metrics.js';
 import type { NodeRecords } from '../node-records.js';
+import type { JobManager } from '../splits/job-manager.js';
 import type { Uuids } from '../uuids.js';
 import type { ServerWorld } from '../world.js';
 import type { FeedLimits } from './feed-limits.js';
@@ -38,6 +39,8 @@ export interface Services {
   readonly feeds: FeedLimits;
   readonly tasks: ActiveTasks;
   readonly compactions: Compactions;
+  /** That split and merge shards. */
+  readonly jobs: JobManager;
   /** Aborted when the server is about to stop: what waits for something ends then. */
   readonly stopping: AbortSignal;
   /** What all bodies of requests in memory take. */

@@ -219,6 +219,33 @@ const TABLE = {
     min: 0,
     max: 1024 * GIB,
   }),
+  'reshard/max_running': integer({
+    default: 2,
+    about: 'How many jobs that split or merge shards work at once.',
+    min: 1,
+    max: 64,
+    writable: true,
+  }),
+  'reshard/max_jobs': integer({
+    default: 48,
+    about: 'How many jobs that split or merge shards may wait for their turn.',
+    min: 0,
+    max: 10_000,
+    writable: true,
+  }),
+  'reshard/max_retries': integer({
+    default: 5,
+    about: 'How often a phase of such a job is tried again before the job fails.',
+    min: 0,
+    max: 1000,
+    writable: true,
+  }),
+  'reshard/retry_interval': integer({
+    default: 10_000,
+    about: 'How long such a job waits before it tries again, twice as long each time.',
+    ...WAIT,
+    writable: true,
+  }),
   'purge/max_document_id_number': integer({
     default: 100,
     about: 'How many documents a request to _purge may name.',

@@ -106,6 +106,11 @@ export class Compactions {
     database.run(job);
   }
 
+  /** Whether the shards of a database are being compacted, or are about to be, because it was asked for. */
+  isRequested(database: Database): boolean {
+    return this.#requested.has(database);
+  }
+
   /** Ends all, keeping what was done. REQUIRES: no shard is opened any more. */
   async close(): Promise<void> {
     this.#stopping.abort();

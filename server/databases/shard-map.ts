@@ -14,6 +14,7 @@ import {
   type ShardRange,
 } from '../../engine/shard/hash.js';
 import { checkDatabaseName, fileNameOf } from './database-name.js';
+import { RecordMembers } from './record-members.js';
 
 /** `creating`: its files are being made; `deleting`: they are being removed. A start finishes either. */
 export type DatabaseState = 'creating' | 'live' | 'deleting';
@@ -63,12 +64,13 @@ export function newShardMap(
   const { q, copies, hashRule, timestamp, incarnation } = options;
   const shards = evenRanges(FULL_RANGE, q).map((range) => ({
     range,
-    file: shardFile(name, range, timestamp),
+    file: shardFileOf(name, range, timestamp),
   }));
   return { name, incarnation, state: 'creating', epoch: 1, copies, hashRule, timestamp, shards };
 }
 
-function shardFile(name: string, range: ShardRange, timestamp: number): string {
+/** The file of a shard, as it stands in a map. */
+export function shardFileOf(name: string, range: ShardRange, timestamp: number): string {
   return `shards/${formatRange(range)}/${fileNameOf(name)}.${timestamp}${SUFFIX}`;
 }
 
@@ -92,7 +94,7 @@ export function shardMapRecord(map: ShardMap): object {
 
 /** Reads a stored map. Throws `CORRUPT`. */
 export function readShardMap(record: unknown): ShardMap {
-  const value = new Members(record);
+  const value = new RecordMembers(record, 'shard map');
   const name = value.text('name');
   const map: ShardMap = {
     name,
@@ -113,45 +115,10 @@ export function readShardMap(record: unknown): ShardMap {
 }
 
 function readPlace(record: unknown): ShardPlace {
-  const value = new Members(record);
+  const value = new RecordMembers(record, 'shard map');
   const file = value.text('file');
   if (!/^shards\/[0-9a-f]{8}-[0-9a-f]{8}\/[^/]+\.divan$/.test(file)) {
     throw new DivanError('CORRUPT', `the shard map names the file ${file}`);
   }
   return { range: parseRange(value.text('range')), file };
-}
-
-/** The members of a stored record. */
-class Members {
-  readonly #members: ReadonlyMap<string, unknown>;
-
-  constructor(record: unknown) {
-    const isObject = typeof record === 'object' && record !== null && !Array.isArray(record);
-    this.#members = new Map(isObject ? Object.entries(record) : []);
-  }
-
-  text(name: string): string {
-    const value = this.#members.get(name);
-    return typeof value === 'string' ? value : this.#fail(name);
-  }
-
-  whole(name: string): number {
-    const value = this.#members.get(name);
-    return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0
-      ? value
-      : this.#fail(name);
-  }
-
-  oneOf<T extends string>(name: string, values: readonly T[]): T {
-    return values.find((value) => value === this.#members.get(name)) ?? this.#fail(name);
-  }
-
-  list(name: string): readonly unknown[] {
-    const value = this.#members.get(name);
-    return Array.isArray(value) ? value : this.#fail(name);
-  }
-
-  #fail(name: string): never {
-    throw new DivanError('CORRUPT', `a stored shard map has a bad member ${name}`);
-  }
 }

@@ -11,6 +11,7 @@ import { Config } from '../../server/config/config.js';
 import { environmentName, isSettingName, type SettingName } from '../../server/config/settings.js';
 import { Listener, listenerOptions } from '../../server/listener.js';
 import { DivanServer } from '../../server/server.js';
+import type { JobRunner } from '../../server/splits/job.js';
 import type { ServerHost } from '../../server/world.js';
 
 export const ADMIN = 'admin:secret-of-the-tests';
@@ -24,6 +25,8 @@ export interface TestServerOptions {
   readonly storage?: Storage;
   /** Of another server of the test that was closed, to go on with its data. */
   readonly dataDir?: string;
+  /** Does the work of jobs in the place of the one that is there. */
+  readonly runner?: JobRunner;
   /** True if errors in the log are what the test is about. */
   readonly mayLogErrors?: boolean;
 }
@@ -85,6 +88,7 @@ export class TestServer {
       admin,
       hashThreads: 0,
       rewriteWorkers: storage === nodeStorage ? undefined : 0,
+      runner: options.runner,
     });
     const listener = await Listener.open(realServerHost, server.handler, {
       ...listenerOptions(config),

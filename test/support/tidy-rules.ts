@@ -41,6 +41,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['server/http/'],
   ['server/databases/'],
   ['server/auth/'],
+  ['server/splits/'],
   ['server/metrics.ts'],
   ['server/api/'],
   ['server/'],

@@ -121,6 +121,12 @@ t.test('what the process knows of itself', async (t) => {
     authCacheMisses: zero,
     compactionsRunning: zero,
     compactions: zero,
+    jobsWorking: zero,
+    jobsWaiting: zero,
+    jobsCompleted: zero,
+    jobsFailed: zero,
+    jobsRetried: zero,
+    jobBytes: () => ({ done: 0, total: 0 }),
   };
   const memory = { rss: 5, heapTotal: 4, heapUsed: 3, external: 2, arrayBuffers: 1 };
   const metrics = new Metrics(sources, {

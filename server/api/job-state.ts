@@ -1,0 +1,36 @@
+/** The state of one job that splits or merges shards, which both APIs read and set in the same way. */
+import { DivanError } from '../../engine/errors.js';
+import type { Exchange } from '../http/exchange.js';
+import { isObject, type JsonObject, memberOf, optionalString } from '../http/json-value.js';
+import type { Services } from './services.js';
+
+/** What is asked for: `running`, or `stopped` and, if it is said, why. */
+export type WantedState =
+  | { readonly state: 'running' }
+  | { readonly state: 'stopped'; readonly reason: string | undefined };
+
+/** With CouchDB's reasons. Throws `BAD_REQUEST`. */
+export async function wantedState(exchange: Exchange): Promise<WantedState> {
+  const body = await bodyOf(exchange);
+  const state = memberOf(body, 'state');
+  if (state === undefined) throw new DivanError('BAD_REQUEST', 'Expected a `state` field');
+  if (state === 'running') return { state };
+  if (state === 'stopped') return { state, reason: optionalString(body, 'reason') };
+  throw new DivanError('BAD_REQUEST', 'State field not `running` or `stopped`');
+}
+
+/** A body in CouchDB's form. */
+export async function bodyOf(exchange: Exchange): Promise<JsonObject> {
+  const body = await exchange.json();
+  if (isObject(body)) return body;
+  throw new DivanError('BAD_REQUEST', 'Request body must be a JSON object');
+}
+
+/** Stops a job or has it go on. */
+export async function putJobState({ jobs }: Services, exchange: Exchange): Promise<void> {
+  const id = exchange.param('id');
+  const wanted = await wantedState(exchange);
+  if (wanted.state === 'running') await jobs.resumeJob(id);
+  else await jobs.stopJob(id, wanted.reason ?? 'Stopped by user');
+  exchange.reply(200, { ok: true });
+}
