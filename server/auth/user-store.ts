@@ -3,8 +3,9 @@
  * document that is not one of a user; what a user may not do, beyond what an admin may not, is seen to where requests come in.
  */
 import type { Catalog } from '../databases/catalog.js';
-import type { DocumentWrite, WriteGuard } from '../databases/database.js';
+import type { WriteGuard } from '../databases/database.js';
 import { ReadDocument } from '../databases/document-view.js';
+import type { DocumentWrite } from '../databases/shard-writer.js';
 import { type JsonObject, objectOf, parseJson } from '../http/json-value.js';
 import type { ChangeListener, StoredUser, UserSource } from './authenticator.js';
 import type { Caller } from './caller.js';

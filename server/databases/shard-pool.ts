@@ -33,6 +33,8 @@ export class ShardPool {
   readonly #open = new Set<ShardSlot>();
   readonly #slots = new Map<string, ShardSlot>();
   readonly #dropping = new Set<Promise<void>>();
+  /** Slots that are closed for good once nobody reads them, by path. */
+  readonly #retiring = new Map<string, Promise<void>>();
   #cancelTimer: (() => void) | undefined;
   #closed = false;
 
@@ -71,6 +73,26 @@ export class ShardPool {
     this.slot(path).adopt(shard);
   }
 
+  /** Takes a shard that is open, whose file has no slot yet, and closes it when it is idle. */
+  adopt(path: string, shard: Shard): void {
+    this.slot(path).adopt(shard);
+  }
+
+  /**
+   * Ends a slot whose documents are in other files: who uses it reads on, and nobody writes. Resolves when nobody uses it any more and it
+   * is closed, at once if it is not there. Safe to call again.
+   */
+  retire(path: string): Promise<void> {
+    const slot = this.#slots.get(path);
+    if (slot === undefined) return this.#retiring.get(path) ?? Promise.resolve();
+    this.#slots.delete(path);
+    // The file is not used again: that closing it fails harms nobody.
+    const retiring = slot.retire().catch(() => undefined);
+    this.#retiring.set(path, retiring);
+    retiring.finally(() => this.#retiring.delete(path));
+    return retiring;
+  }
+
   /** Closes a slot for good, once its users are done; using it throws `NOT_FOUND` from now on. */
   drop(path: string): void {
     const slot = this.#slots.get(path);
@@ -89,7 +111,7 @@ export class ShardPool {
     const slots = [...this.#slots.values()];
     this.#slots.clear();
     const closed = await Promise.allSettled(slots.map((slot) => slot.drop()));
-    await Promise.all(this.#dropping);
+    await Promise.all([...this.#dropping, ...this.#retiring.values()]);
     for (const result of closed) if (result.status === 'rejected') throw result.reason;
   }
 
@@ -149,6 +171,12 @@ export class ShardSlot {
   #uses = 0;
   #idle: (() => void)[] = [];
   #dropped = false;
+  #retired = false;
+  /** Retired and closed. */
+  #gone = false;
+  /** Why it takes no writes until it is retired. */
+  #suspension: DivanError | undefined;
+  #rewriting: Promise<void> | undefined;
   #triedAt = Number.NEGATIVE_INFINITY;
   #lastError: unknown;
   /** Aborted when the shard must be closed. */
@@ -161,8 +189,20 @@ export class ShardSlot {
     this.path = path;
   }
 
+  /** True once the database is deleted or the pool is closed. */
   get isDropped(): boolean {
     return this.#dropped;
+  }
+
+  /** True once its documents are in other files. */
+  get isRetired(): boolean {
+    return this.#retired;
+  }
+
+  /** Holds it until the returned function is called: what can be read stays so. Throws `NOT_FOUND` once dropped. */
+  keep(): () => void {
+    this.#hold();
+    return () => this.#release();
   }
 
   /** How long the file is, in bytes. Opens nothing. */
@@ -199,14 +239,25 @@ export class ShardSlot {
 
   /**
    * As `read`, for writing: a shard that failed is opened anew first. Work that takes long has to end soon when `ending` is aborted:
-   * then the shard is to be closed.
+   * then the shard is to be closed. If the slot is retired, `again` is called instead, or when `work` rejects with `MOVED` because of
+   * that; what can be read stays so meanwhile.
    */
-  async write<T>(work: (shard: Shard, ending: AbortSignal) => Promise<T>): Promise<T> {
+  async write<T>(
+    work: (shard: Shard, ending: AbortSignal) => Promise<T>,
+    again: () => Promise<T> = () => Promise.reject(this.#moved()),
+  ): Promise<T> {
+    if (this.#suspension !== undefined && !this.#retired) throw this.#suspension;
     if (this.#shard === undefined || this.#shard.file.failed) await this.#reopen();
+    if (this.#retired) return again();
     this.#hold();
     try {
       const shard = this.#shard ?? (await this.#openedShard());
+      // One that was opened just now knows nothing of that.
+      if (this.#retired) throw this.#moved();
       return await work(shard, this.#ending.signal);
+    } catch (error) {
+      if (!this.#retired || !isDivanError(error, 'MOVED')) throw error;
+      return await again();
     } finally {
       this.#release();
     }
@@ -214,9 +265,52 @@ export class ShardSlot {
 
   /** Holds a shard open until the returned function is called; undefined if it is not the one that is open, or is about to be closed. */
   hold(shard: Shard): (() => void) | undefined {
-    if (this.#shard !== shard || this.#changing !== undefined || this.#dropped) return undefined;
-    this.#hold();
-    return () => this.#release();
+    if (this.#shard !== shard || this.#changing !== undefined) return undefined;
+    if (this.#dropped || this.#retired) return undefined;
+    return this.keep();
+  }
+
+  /**
+   * Has a rewrite of the file exclude all others until the returned function is called; undefined while another one goes on, and when the
+   * slot is retired.
+   */
+  beginRewrite(): (() => void) | undefined {
+    if (this.#rewriting !== undefined || this.#retired) return undefined;
+    let end = () => {};
+    this.#rewriting = new Promise((resolve) => {
+      end = resolve;
+    });
+    return () => {
+      this.#rewriting = undefined;
+      end();
+    };
+  }
+
+  /** Resolves when no rewrite goes on; another one may begin before whoever waits for this has its turn. */
+  async rewritten(): Promise<void> {
+    await this.#rewriting;
+  }
+
+  /**
+   * Refuses all writes, those that wait too, until it is retired: it is not known whether the documents are in other files when the server
+   * starts again.
+   */
+  suspend(cause: unknown): void {
+    this.#suspension = new DivanError(
+      'FAILED',
+      'no writes until the server is started again: it is not known whether the shard was moved',
+      { path: this.path },
+      cause,
+    );
+    this.#shard?.file.fail(this.#suspension);
+  }
+
+  /** Of `ShardPool`: takes no more writes, and closes when nobody uses it any more. */
+  async retire(): Promise<void> {
+    this.#retired = true;
+    while (this.#uses > 0) await this.#unused();
+    this.#gone = true;
+    await this.#change(() => this.#close());
   }
 
   /** Calls `listener`, which must not throw, when changes have become durable, and when the slot is dropped. Returns what ends that. */
@@ -294,6 +388,10 @@ export class ShardSlot {
     );
   }
 
+  #moved(): DivanError {
+    return new DivanError('MOVED', `${this.path} was moved`, { path: this.path });
+  }
+
   async #openForWriting(): Promise<void> {
     const { world, options } = this.#pool;
     try {
@@ -342,6 +440,7 @@ export class ShardSlot {
   }
 
   #hold(): void {
+    if (this.#gone) throw this.#moved();
     if (this.#dropped) throw new DivanError('NOT_FOUND', 'Database does not exist.');
     this.#uses++;
   }
