@@ -9,7 +9,7 @@ import { readSeq } from '../../engine/file/byte-reader.js';
 import { ChangeWatch } from '../databases/change-watch.js';
 import { type ChangeRun, Changes, type ChangesReading } from '../databases/changes.js';
 import type { Database } from '../databases/database.js';
-import type { ShardSlot } from '../databases/shard-pool.js';
+import type { ShardSlot } from '../databases/shard-slot.js';
 import type { Exchange } from '../http/exchange.js';
 import type { Route } from '../http/router.js';
 import type { ServerHost } from '../world.js';

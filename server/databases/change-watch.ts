@@ -3,7 +3,7 @@
  */
 import type { Host } from '../../engine/file/host.js';
 import type { Database } from './database.js';
-import type { ShardSlot } from './shard-pool.js';
+import type { ShardSlot } from './shard-slot.js';
 
 /** `ended`: the database was deleted, or one of the signals was aborted. */
 export type Woken = 'changed' | 'timeout' | 'ended';

@@ -14,8 +14,8 @@ import { changesKeys, type Snapshot } from '../../engine/shard/snapshot.js';
 import { ChangeEnds } from './change-ends.js';
 import type { ChangeFilter } from './change-filter.js';
 import type { Database } from './database.js';
-import type { ShardSlot } from './shard-pool.js';
 import { readTogether, type ShardSet } from './shard-set.js';
+import type { ShardSlot } from './shard-slot.js';
 import { NOTHING_SEEN, Position, type SeenSeqs, type TokenShard } from './since-token.js';
 
 /** A shard is read for so many rows before it is the turn of the next one. */

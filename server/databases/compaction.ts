@@ -18,7 +18,7 @@ import type { ServerWorld } from '../world.js';
 import type { Catalog } from './catalog.js';
 import type { Database } from './database.js';
 import { namesOfShardFile } from './shard-map.js';
-import type { ShardSlot } from './shard-pool.js';
+import type { ShardSlot } from './shard-slot.js';
 
 export interface CompactionOptions {
   readonly world: ServerWorld;

@@ -9,7 +9,7 @@ import { DivanError } from '../../engine/errors.js';
 import type { Shard } from '../../engine/shard/shard.js';
 import type { Metadata } from '../../engine/shard/state.js';
 import type { NodeRecords } from '../node-records.js';
-import type { ShardSlot } from './shard-pool.js';
+import type { ShardSlot } from './shard-slot.js';
 
 export type DatabaseSettings = Pick<Metadata, 'security' | 'revsLimit' | 'purgeInfosLimit'>;
 

@@ -6,7 +6,7 @@ import { DivanError } from '../../engine/errors.js';
 import { hashOf, type ShardRange } from '../../engine/shard/hash.js';
 import type { Snapshot } from '../../engine/shard/snapshot.js';
 import type { ShardMap } from './shard-map.js';
-import type { ShardSlot } from './shard-pool.js';
+import type { ShardSlot } from './shard-slot.js';
 
 /** A shard of a database. */
 export interface DatabaseShard {

@@ -9,8 +9,8 @@ import { type AttachmentSource, storeAttachment } from '../../engine/shard/attac
 import type { EditOutcome } from '../../engine/shard/document-writer.js';
 import type { DocumentEdit, EditedAttachment } from '../../engine/shard/edit.js';
 import type { Shard } from '../../engine/shard/shard.js';
-import type { ShardSlot } from './shard-pool.js';
 import type { ShardSet } from './shard-set.js';
+import type { ShardSlot } from './shard-slot.js';
 
 /** An attachment as a write brings it. */
 export interface NewAttachment {
