@@ -6,8 +6,8 @@ import { winnerOf } from '../../engine/shard/rev-tree.js';
 import { revText } from '../../engine/shard/revision.js';
 import type { Snapshot } from '../../engine/shard/snapshot.js';
 import { mergedEntries, type ShardEntry } from '../databases/all-documents.js';
-import type { Database } from '../databases/database.js';
 import { ReadDocument, type ViewOptions } from '../databases/document-view.js';
+import type { ShardSet } from '../databases/shard-set.js';
 import { updateSeqOf } from '../databases/since-token.js';
 import type { Exchange } from '../http/exchange.js';
 import { type JsonValue, objectOf, requiredArray } from '../http/json-value.js';
@@ -81,13 +81,13 @@ class DocumentLists {
 
   async #reply(exchange: Exchange, queries: readonly ListQuery[], several: boolean): Promise<void> {
     const database = this.#services.catalog.get(exchange.param('db'));
-    await database.readAll(async (snapshots) => {
+    await database.readAll(async (snapshots, shards) => {
       const out = exchange.stream(200);
       if (out.closed) return;
       if (several) await out.text('{"results":[\n');
       for (const [index, query] of queries.entries()) {
         if (index > 0) await out.text(',\n');
-        await new DocumentList(database, snapshots, this.#kind, query, out).write();
+        await new DocumentList(shards, snapshots, this.#kind, query, out).write();
       }
       await out.text(several ? '\n]}\n' : '\n');
       await out.end();
@@ -97,7 +97,7 @@ class DocumentLists {
 
 /** One list being written. */
 class DocumentList {
-  readonly #database: Database;
+  readonly #shards: ShardSet;
   readonly #snapshots: readonly Snapshot[];
   readonly #kind: Kind;
   readonly #query: ListQuery;
@@ -106,13 +106,13 @@ class DocumentList {
   #rows = 0;
 
   constructor(
-    database: Database,
+    shards: ShardSet,
     snapshots: readonly Snapshot[],
     kind: Kind,
     query: ListQuery,
     out: ReplyStream,
   ) {
-    this.#database = database;
+    this.#shards = shards;
     this.#snapshots = snapshots;
     this.#kind = kind;
     this.#query = query;
@@ -222,7 +222,7 @@ class DocumentList {
   }
 
   #snapshotOf(id: Uint8Array): Snapshot {
-    const snapshot = this.#snapshots[this.#database.shardIndexOf(id)];
+    const snapshot = this.#snapshots[this.#shards.indexOf(id)];
     if (snapshot === undefined) throw new RangeError('there is a snapshot of every shard');
     return snapshot;
   }

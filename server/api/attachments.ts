@@ -10,9 +10,10 @@ import { isLocalId } from '../../engine/shard/document.js';
 import { formatRev, type Revision } from '../../engine/shard/revision.js';
 import type { Leaf } from '../../engine/shard/seq-tree.js';
 import type { Snapshot } from '../../engine/shard/snapshot.js';
-import type { Database, NewAttachment } from '../databases/database.js';
+import type { Database } from '../databases/database.js';
 import { ReadDocument } from '../databases/document-view.js';
 import { checkPartition } from '../databases/partition.js';
+import type { NewAttachment } from '../databases/shard-writer.js';
 import { acceptsGzip } from '../http/accept.js';
 import {
   type ByteRange,

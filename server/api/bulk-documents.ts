@@ -5,9 +5,10 @@ import { DocumentScanner, isLocalId, type ScannedDocument } from '../../engine/s
 import type { HashRule } from '../../engine/shard/hash.js';
 import type { LocalEdit } from '../../engine/shard/local-writer.js';
 import { formatRev } from '../../engine/shard/revision.js';
-import type { Database, DocumentWrite } from '../databases/database.js';
+import type { Database } from '../databases/database.js';
 import { checkSize, documentWrite, localWrite } from '../databases/document-write.js';
 import { checkPartition } from '../databases/partition.js';
+import type { DocumentWrite } from '../databases/shard-writer.js';
 import { errorReply } from '../http/error-table.js';
 import type { Exchange } from '../http/exchange.js';
 import type { JsonElements } from '../http/json-members.js';

@@ -9,6 +9,7 @@ import { readSeq } from '../../engine/file/byte-reader.js';
 import { ChangeWatch } from '../databases/change-watch.js';
 import { type ChangeRun, Changes, type ChangesReading } from '../databases/changes.js';
 import type { Database } from '../databases/database.js';
+import type { ShardSlot } from '../databases/shard-slot.js';
 import type { Exchange } from '../http/exchange.js';
 import type { Route } from '../http/router.js';
 import type { ServerHost } from '../world.js';
@@ -80,7 +81,6 @@ class Feed {
   readonly #query: ChangesQuery;
   readonly #watch: ChangeWatch | undefined;
   readonly #changes: Changes;
-  readonly #shards: readonly number[];
   #writer: FeedWriter | undefined;
   #isFinished = false;
   #pending = 0;
@@ -97,27 +97,27 @@ class Feed {
     this.#watch = watch;
     const { since, descending, filter } = query;
     this.#changes = new Changes(database, { since, descending, filter, ends: watch === undefined });
-    this.#shards = [...database.shards.keys()];
     this.#rowMs = host.now();
     this.#sentMs = this.#rowMs;
   }
 
   async run(): Promise<void> {
-    let shards: readonly number[] | undefined = this.#shards;
-    while (shards !== undefined) {
-      await this.#read(shards);
-      shards = this.#isFinished ? undefined : await this.#nextChanged();
+    await this.#read(undefined);
+    while (!this.#isFinished) {
+      const changed = await this.#nextChanged();
+      if (changed === undefined) break;
+      await this.#read(changed);
     }
     const writer = this.#writer;
     if (writer === undefined || writer.out.closed) return;
     await writer.end(this.#changes.position.token(), this.#pending);
   }
 
-  /** Writes all that there is to read of some shards. */
-  async #read(shards: readonly number[]): Promise<void> {
+  /** Writes all that there is to read of some shards, by default of all. */
+  async #read(changed: readonly ShardSlot[] | undefined): Promise<void> {
     try {
       for (;;) {
-        const stalled = await this.#changes.read((reading) => this.#write(reading), shards);
+        const stalled = await this.#changes.read((reading) => this.#write(reading), changed);
         if (stalled === undefined) return;
         await stalled.waiting;
         this.#sentMs = this.#host.now();
@@ -225,7 +225,7 @@ class Feed {
   }
 
   /** Waits for changes; the shards that have some, or undefined if the feed is to end. */
-  async #nextChanged(): Promise<readonly number[] | undefined> {
+  async #nextChanged(): Promise<readonly ShardSlot[] | undefined> {
     const { feed, heartbeatMs, timeoutMs } = this.#query;
     const writer = this.#writer;
     const watch = this.#watch;

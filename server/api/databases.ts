@@ -171,10 +171,9 @@ class Databases {
 
 /** What `GET /{db}` tells. */
 export async function databaseInfo(database: Database): Promise<{ [name: string]: JsonValue }> {
-  const { map } = database;
-  let fileBytes = 0;
-  for (const { slot } of database.shards) fileBytes += await slot.fileBytes();
-  return database.readAll(async (snapshots) => {
+  return database.readAll(async (snapshots, { map, slots }) => {
+    let fileBytes = 0;
+    for (const slot of slots) fileBytes += await slot.fileBytes();
     const sum = (pick: (counters: (typeof snapshots)[number]['counters']) => number) =>
       snapshots.reduce((total, { counters }) => total + pick(counters), 0);
     return {

@@ -13,10 +13,11 @@ import {
 import type { Leaf } from '../../engine/shard/seq-tree.js';
 import type { Snapshot } from '../../engine/shard/snapshot.js';
 import { USERS_DATABASE } from '../auth/user-documents.js';
-import type { Database, DocumentWrite, NewAttachment } from '../databases/database.js';
+import type { Database } from '../databases/database.js';
 import { ReadDocument, type ViewOptions } from '../databases/document-view.js';
 import { agreed, checkSize, documentWrite, localWrite } from '../databases/document-write.js';
 import { checkPartition } from '../databases/partition.js';
+import type { DocumentWrite, NewAttachment } from '../databases/shard-writer.js';
 import { namedQuality } from '../http/accept.js';
 import { revisionOfIfMatch } from '../http/etags.js';
 import type { Exchange } from '../http/exchange.js';

@@ -1,6 +1,7 @@
 /** `batch=ok`: a document is accepted now and written in the background; nobody waits until it is durable. */
 import { isDivanError } from '../../engine/errors.js';
-import type { Database, DocumentWrite } from '../databases/database.js';
+import type { Database } from '../databases/database.js';
+import type { DocumentWrite } from '../databases/shard-writer.js';
 import type { Exchange } from '../http/exchange.js';
 import type { Query } from '../http/query.js';
 import type { Services } from './services.js';

@@ -4,8 +4,9 @@
  */
 import type { Revision } from '../../engine/shard/revision.js';
 import type { Catalog } from '../databases/catalog.js';
-import type { DocumentWrite, WriteGuard } from '../databases/database.js';
+import type { WriteGuard } from '../databases/database.js';
 import { ReadDocument } from '../databases/document-view.js';
+import type { DocumentWrite } from '../databases/shard-writer.js';
 import { type JsonObject, objectOf, parseJson } from '../http/json-value.js';
 import type { ChangeListener, StoredUser, UserSource } from './authenticator.js';
 import type { Caller } from './caller.js';

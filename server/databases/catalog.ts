@@ -8,11 +8,13 @@
  * When a step fails it is not known whether the disk has it. What is done then is right in both cases: files go only after a map that
  * says so, and a database whose deletion is in doubt takes no more writes.
  */
+import assert from 'node:assert';
 import { basename, dirname, join } from 'node:path';
 import { DivanError } from '../../engine/errors.js';
 import { compactCheckpointPath } from '../../engine/rewrite/compact.js';
 import { removeLeftovers } from '../../engine/rewrite/job.js';
 import type { HashRule } from '../../engine/shard/hash.js';
+import type { Shard } from '../../engine/shard/shard.js';
 import { makeDirectory, removeFile } from '../durable-names.js';
 import type { NodeRecords } from '../node-records.js';
 import type { ServerWorld } from '../world.js';
@@ -20,10 +22,12 @@ import { Database, type DatabaseParts, type WriteGuard } from './database.js';
 import { checkDatabaseName } from './database-name.js';
 import { UNSETTLED_PREFIX } from './database-settings.js';
 import {
+  movedShardMap,
   newShardMap,
   readShardMap,
   SHARD_MAP_PREFIX,
   type ShardMap,
+  type ShardPlace,
   shardMapKey,
   shardMapRecord,
 } from './shard-map.js';
@@ -36,6 +40,19 @@ export interface NewDatabase {
   readonly hashRule: HashRule;
   /** JSON text of its first security object; empty for none. */
   readonly security: Uint8Array;
+}
+
+/** Shards that take the place of others. */
+export interface ShardMove {
+  /** The files of the old ones, as in the shard map. */
+  readonly from: readonly string[];
+  /** The new ones, which tile the ranges of the old ones. */
+  readonly to: readonly NewShard[];
+}
+
+export interface NewShard extends ShardPlace {
+  /** Open, and durable with its name. */
+  readonly shard: Shard;
 }
 
 /** Heard when databases come and go; of one that is deleted, before what goes on in it is stopped and its files are removed. */
@@ -93,7 +110,7 @@ export class Catalog {
     const database = this.#databases.get(name);
     if (database !== undefined) return database;
     checkDatabaseName(name);
-    throw new DivanError('NOT_FOUND', 'Database does not exist.');
+    throw missing();
   }
 
   find(name: string): Database | undefined {
@@ -159,14 +176,52 @@ export class Catalog {
     });
   }
 
+  /**
+   * Puts shards in the place of others, in one durable step; the new ones are the pool's from then on. Throws `NOT_FOUND` for a database that is
+   * not there any more, and what `movedShardMap` throws, with nothing changed. When it throws anything else it is not known whether
+   * the disk has the new map: then the old shards take no more writes until this is called again for them, or the server starts again.
+   *
+   * REQUIRES: it is called within `Shard.handOver` of all old shards, or again after it failed; the new ones hold all that was acknowledged; and
+   * all of that is within `database.settings.whileSettled`.
+   */
+  async moveShards(database: Database, { from, to }: ShardMove): Promise<void> {
+    assert(database.settings.isHeld, 'the settings of a database that is moved do not change');
+    // A deletion that goes on waits for whoever calls this: it must not wait for the deletion.
+    const { ended } = database;
+    await this.#alone(database.name, () => this.#moveShards(database, from, to), ended);
+  }
+
+  async #moveShards(
+    database: Database,
+    from: readonly string[],
+    to: readonly NewShard[],
+  ): Promise<void> {
+    if (this.#databases.get(database.name) !== database) throw missing();
+    const map = movedShardMap(database.map, from, to);
+    try {
+      await this.#store(map);
+    } catch (error) {
+      for (const file of from) this.#pool.slot(this.#path(file)).suspend(error);
+      throw error;
+    }
+    for (const { file, shard } of to) this.#pool.adopt(this.#path(file), shard);
+    database.take(map);
+  }
+
   async #withdraw(database: Database): Promise<void> {
     this.#databases.delete(database.name);
     this.#announce(database, 'deleted');
     await database.end();
   }
 
-  async #alone<T>(name: string, work: () => Promise<T>): Promise<T> {
-    while (this.#changing.has(name)) await this.#changing.get(name)?.catch(() => undefined);
+  /** Throws `NOT_FOUND` if `ended` is aborted while it waits. */
+  async #alone<T>(name: string, work: () => Promise<T>, ended?: AbortSignal): Promise<T> {
+    for (;;) {
+      const earlier = this.#changing.get(name);
+      if (earlier === undefined) break;
+      await settledOrAborted(earlier, ended);
+      if (ended?.aborted === true) throw missing();
+    }
     const changing = work();
     this.#changing.set(name, changing);
     try {
@@ -255,6 +310,22 @@ export class Catalog {
   #path(file: string): string {
     return join(this.#dataDir, ...file.split('/'));
   }
+}
+
+/** Resolves when `work` has settled, or `signal` is aborted. */
+function settledOrAborted(work: Promise<unknown>, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      signal?.removeEventListener('abort', done);
+      resolve();
+    };
+    signal?.addEventListener('abort', done);
+    work.then(done, done);
+  });
+}
+
+function missing(): DivanError {
+  return new DivanError('NOT_FOUND', 'Database does not exist.');
 }
 
 function exists(): DivanError {

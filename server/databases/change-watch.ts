@@ -3,27 +3,26 @@
  */
 import type { Host } from '../../engine/file/host.js';
 import type { Database } from './database.js';
+import type { ShardSlot } from './shard-slot.js';
 
-/** `ended`: the database was deleted, a shard went, or one of the signals was aborted. */
+/** `ended`: the database was deleted, or one of the signals was aborted. */
 export type Woken = 'changed' | 'timeout' | 'ended';
 
 export class ChangeWatch {
   readonly #host: Host;
-  readonly #changed = new Set<number>();
+  readonly #database: Database;
+  readonly #changed = new Set<ShardSlot>();
   readonly #stops: (() => void)[] = [];
+  readonly #stopsOfShards: (() => void)[] = [];
   #ended = false;
   #wake: ((woken: Woken) => void) | undefined;
 
   /** Notices changes from now on until it is closed. */
   constructor(host: Host, database: Database, signals: readonly AbortSignal[]) {
     this.#host = host;
-    for (const [index, { slot }] of database.shards.entries()) {
-      const listener = () => {
-        if (slot.isDropped) this.#end();
-        else this.#notice(index);
-      };
-      this.#stops.push(slot.onChange(listener));
-    }
+    this.#database = database;
+    this.#listen();
+    this.#stops.push(database.onMove(() => this.#follow()));
     const end = () => this.#end();
     for (const signal of [database.ended, ...signals]) {
       if (signal.aborted) this.#ended = true;
@@ -52,7 +51,7 @@ export class ChangeWatch {
   }
 
   /** The shards that have changed since this was called last, which are about to be read. */
-  takeChanged(): readonly number[] {
+  takeChanged(): readonly ShardSlot[] {
     const changed = [...this.#changed];
     this.#changed.clear();
     return changed;
@@ -60,11 +59,30 @@ export class ChangeWatch {
 
   close(): void {
     for (const stop of this.#stops.splice(0)) stop();
+    for (const stop of this.#stopsOfShards.splice(0)) stop();
     this.#wake?.('ended');
   }
 
-  #notice(index: number): void {
-    this.#changed.add(index);
+  #listen(): void {
+    for (const { slot } of this.#database.shards) {
+      const listener = () => {
+        if (slot.isDropped) this.#end();
+        else this.#notice(slot);
+      };
+      this.#stopsOfShards.push(slot.onChange(listener));
+    }
+  }
+
+  /** Other shards have taken the place of some, and may hold what was not noticed in those. */
+  #follow(): void {
+    for (const stop of this.#stopsOfShards.splice(0)) stop();
+    this.#changed.clear();
+    this.#listen();
+    for (const { slot } of this.#database.shards) this.#notice(slot);
+  }
+
+  #notice(slot: ShardSlot): void {
+    this.#changed.add(slot);
     this.#wake?.('changed');
   }
 

@@ -11,8 +11,11 @@ import { readSeq } from '../../engine/file/byte-reader.js';
 import { readU32 } from '../../engine/file/bytes.js';
 import { seqKey } from '../../engine/shard/seq-tree.js';
 import { changesKeys, type Snapshot } from '../../engine/shard/snapshot.js';
+import { ChangeEnds } from './change-ends.js';
 import type { ChangeFilter } from './change-filter.js';
 import type { Database } from './database.js';
+import { readTogether, type ShardSet } from './shard-set.js';
+import type { ShardSlot } from './shard-slot.js';
 import { NOTHING_SEEN, Position, type SeenSeqs, type TokenShard } from './since-token.js';
 
 /** A shard is read for so many rows before it is the turn of the next one. */
@@ -49,11 +52,12 @@ interface Bounds {
 export class Changes {
   readonly #database: Database;
   readonly #options: ChangesOptions;
-  /** The shards as they were read last; without their snapshots. */
+  /** The shards of the database when it was read last. */
+  #current: ShardSet | undefined;
+  /** The same as they were read; without their snapshots. */
   #shards: readonly TokenShard[] = [];
   #position: Position | undefined;
-  /** For feeds that end, up to where each shard is read, or down to where it was read. */
-  readonly #ends = new Map<number, number>();
+  #ends: ChangeEnds | undefined;
 
   constructor(database: Database, options: ChangesOptions) {
     this.#database = database;
@@ -68,62 +72,62 @@ export class Changes {
 
   /**
    * Calls `work` with what there is to read now of some shards, by default of all, which stays readable until its promise settles. What
-   * of it is not taken is given again by the next read. REQUIRES: the first read is of all. Throws `NOT_FOUND` if the database is gone,
-   * and what reading throws.
+   * of it is not taken is given again by the next read. The first read is of all, and so is the one after other shards took the place of
+   * some. Throws `NOT_FOUND` if the database is gone, and what reading throws.
    */
   read<T>(
     work: (reading: ChangesReading) => Promise<T>,
-    indexes: Iterable<number> = this.#database.shards.keys(),
+    changed?: readonly ShardSlot[],
   ): Promise<T> {
-    return this.#hold([...indexes], [], async (snapshots) => {
-      this.#place(snapshots);
-      const shards = new Map([...snapshots].map((of) => [of[0], this.#boundsOf(of)]));
-      return work(new ChangesReading(this.position, this.#options, snapshots, shards, this.#ends));
+    const { current } = this.#database;
+    const isAll = changed === undefined || current !== this.#current;
+    const indexes = [...current.shards.keys()].filter(
+      (index) => isAll || changed.some((slot) => slot === current.shards[index]?.slot),
+    );
+    const slots = indexes.flatMap((index) => current.shards[index]?.slot ?? []);
+    return readTogether(slots, (list) => {
+      const snapshots = new Map(
+        list.map((snapshot, at): [number, Snapshot] => [indexes[at] ?? 0, snapshot]),
+      );
+      this.#place(current, snapshots);
+      const bounds = new Map([...snapshots].map((of) => [of[0], this.#boundsOf(of)]));
+      const { position } = this;
+      return work(new ChangesReading(position, this.#options, snapshots, bounds, this.#ends));
     });
   }
 
-  #hold<T>(
-    indexes: readonly number[],
-    held: readonly (readonly [number, Snapshot])[],
-    work: (snapshots: ReadonlyMap<number, Snapshot>) => Promise<T>,
-  ): Promise<T> {
-    const index = indexes[held.length];
-    if (index === undefined) return work(new Map(held));
-    const shard = this.#database.shards[index];
-    if (shard === undefined) throw new DivanError('NOT_FOUND', 'Database does not exist.');
-    return shard.slot.read((reader) =>
-      this.#hold(indexes, [...held, [index, reader.snapshot()]], work),
-    );
-  }
-
   /** Brings the position to the shards as they are now. */
-  #place(snapshots: ReadonlyMap<number, Snapshot>): void {
-    const before = this.#position;
-    assert(before !== undefined || snapshots.size === this.#database.shards.length);
-    const shards = this.#database.shards.map((_, index): TokenShard => {
+  #place(current: ShardSet, snapshots: ReadonlyMap<number, Snapshot>): void {
+    const shards = current.shards.map((_, index): TokenShard => {
       const shard = snapshots.get(index) ?? this.#shards[index];
       assert(shard !== undefined, 'the first read is of all shards');
       // Not the snapshot, which would keep alive what nobody reads any more.
       return { metadata: shard.metadata, counters: shard.counters };
     });
-    this.#shards = shards;
-    const { since, descending } = this.#options;
-    const seen = before?.seen() ?? (since === 'now' || descending ? NOTHING_SEEN : since);
-    const position = new Position(seen, shards);
-    this.#position = position;
-    if (before !== undefined) return;
-    for (const [index, { counters }] of shards.entries()) {
-      if (since === 'now' || descending) position.move(index, counters.updateSeq);
-      this.#ends.set(index, counters.updateSeq);
+    if (this.#position === undefined) this.#begin(shards);
+    else {
+      this.#position = new Position(this.#position.seen(), shards);
+      if (current !== this.#current) this.#ends = this.#ends?.in(shards);
     }
+    this.#current = current;
+    this.#shards = shards;
+  }
+
+  #begin(shards: readonly TokenShard[]): void {
+    const { since, descending, ends } = this.#options;
+    const isAtEnd = since === 'now' || descending;
+    const position = new Position(isAtEnd ? NOTHING_SEEN : since, shards);
+    if (isAtEnd) {
+      for (const [index, { counters }] of shards.entries())
+        position.move(index, counters.updateSeq);
+    }
+    this.#position = position;
+    if (ends || descending) this.#ends = ChangeEnds.of(shards);
   }
 
   #boundsOf([index, snapshot]: readonly [number, Snapshot]): Bounds {
-    const { updateSeq } = snapshot.counters;
-    const { descending, ends } = this.#options;
-    const end = this.#ends.get(index) ?? updateSeq;
-    if (descending) return { since: 0, until: end };
-    return { since: this.position.seqOf(index), until: ends ? end : updateSeq };
+    const until = this.#ends?.last(index) ?? snapshot.counters.updateSeq;
+    return { since: this.#options.descending ? 0 : this.position.seqOf(index), until };
   }
 }
 
@@ -133,14 +137,14 @@ export class ChangesReading {
   readonly #options: ChangesOptions;
   readonly #snapshots: ReadonlyMap<number, Snapshot>;
   readonly #bounds: ReadonlyMap<number, Bounds>;
-  readonly #ends: Map<number, number>;
+  readonly #ends: ChangeEnds | undefined;
 
   constructor(
     position: Position,
     options: ChangesOptions,
     snapshots: ReadonlyMap<number, Snapshot>,
     bounds: ReadonlyMap<number, Bounds>,
-    ends: Map<number, number>,
+    ends: ChangeEnds | undefined,
   ) {
     this.#position = position;
     this.#options = options;
@@ -174,7 +178,7 @@ export class ChangesReading {
   /** Says that the rows of a run were taken, or those up to one of them. */
   take(run: ChangeRun, seq = run.seq): void {
     if (this.#options.descending) {
-      this.#ends.set(run.index, seq - 1);
+      this.#ends?.lower(run.index, seq);
       // The last one is done when its turn comes again: its token must not be that of nothing.
       if (seq === 0) return;
     }
@@ -187,7 +191,7 @@ export class ChangesReading {
     for (const [index, snapshot] of this.#snapshots) {
       const { descending } = this.#options;
       const { liveDocs, deletedDocs } = snapshot.counters;
-      const end = Math.max(0, this.#ends.get(index) ?? 0);
+      const end = Math.max(0, this.#ends?.last(index) ?? 0);
       const seq = descending ? end : this.#position.seqOf(index);
       const after = await snapshot.changesAfter(seq);
       pending += descending ? liveDocs + deletedDocs - after : after;
@@ -238,9 +242,14 @@ export class ChangesReading {
   }
 
   #unseen(index: number, rows: readonly Entry[]): readonly Entry[] {
+    if (this.#options.descending) {
+      const ends = this.#ends;
+      return rows.filter(
+        ({ key, value }) => ends?.isWithin(index, readSeq(key, 0), readU32(value, 0)) === true,
+      );
+    }
     const coverage = this.#position.coverage(index);
     const [first] = rows;
-    if (this.#options.descending) return rows;
     if (first === undefined || readSeq(first.key, 0) > coverage.to) return rows;
     return rows.filter(({ key, value }) => !coverage.isSeen(readSeq(key, 0), readU32(value, 0)));
   }

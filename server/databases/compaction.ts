@@ -18,7 +18,7 @@ import type { ServerWorld } from '../world.js';
 import type { Catalog } from './catalog.js';
 import type { Database } from './database.js';
 import { namesOfShardFile } from './shard-map.js';
-import type { ShardSlot } from './shard-pool.js';
+import type { ShardSlot } from './shard-slot.js';
 
 export interface CompactionOptions {
   readonly world: ServerWorld;
@@ -100,8 +100,9 @@ export class Compactions {
   request(database: Database): void {
     if (this.#requested.has(database) || this.#stopping.signal.aborted) return;
     if (this.#requested.size >= WAITING_MAX) throw tooMany();
-    for (const { slot } of database.shards) slot.compactions++;
-    const job = this.#compactAll(database).finally(() => this.#requested.delete(database));
+    const slots = database.shards.map(({ slot }) => slot);
+    for (const slot of slots) slot.compactions++;
+    const job = this.#compactAll(database, slots).finally(() => this.#requested.delete(database));
     this.#requested.set(database, job);
     database.run(job);
   }
@@ -144,15 +145,16 @@ export class Compactions {
   }
 
   /** Never rejects. */
-  async #compactAll(database: Database): Promise<void> {
+  async #compactAll(database: Database, slots: readonly ShardSlot[]): Promise<void> {
     const signal = AbortSignal.any([database.ended, this.#stopping.signal]);
-    for (const { slot } of database.shards) {
+    for (const slot of slots) {
       try {
         await this.#inTurn(signal, () =>
           slot.write((shard) => this.#compact(slot, shard, database.ended)),
         );
       } catch (err) {
-        if (!signal.aborted) {
+        // Those that took its place while it waited were just written.
+        if (!signal.aborted && !isDivanError(err, 'MOVED')) {
           this.#options.log.error({ err, path: slot.path }, 'a compaction failed');
         }
       } finally {
@@ -190,8 +192,23 @@ export class Compactions {
     }
   }
 
+  /** Undefined if the shard is being rewritten otherwise, which makes the same of it. */
+  async #compact(
+    slot: ShardSlot,
+    shard: Shard,
+    signal: AbortSignal,
+  ): Promise<LiveCompaction | undefined> {
+    const end = slot.beginRewrite();
+    if (end === undefined) return undefined;
+    try {
+      return await this.#rewrite(slot, shard, signal);
+    } finally {
+      end();
+    }
+  }
+
   /** What ends it by `signal` leaves nothing; the stop of the server leaves what a later run goes on with. */
-  async #compact(slot: ShardSlot, shard: Shard, signal: AbortSignal): Promise<LiveCompaction> {
+  async #rewrite(slot: ShardSlot, shard: Shard, signal: AbortSignal): Promise<LiveCompaction> {
     const { world, tasks, workers, log } = this.#options;
     const stopping = this.#stopping.signal;
     const task = tasks.begin(

@@ -9,7 +9,7 @@ import { DivanError } from '../../engine/errors.js';
 import type { Shard } from '../../engine/shard/shard.js';
 import type { Metadata } from '../../engine/shard/state.js';
 import type { NodeRecords } from '../node-records.js';
-import type { ShardSlot } from './shard-pool.js';
+import type { ShardSlot } from './shard-slot.js';
 
 export type DatabaseSettings = Pick<Metadata, 'security' | 'revsLimit' | 'purgeInfosLimit'>;
 
@@ -18,12 +18,13 @@ export const UNSETTLED_PREFIX = 'unsettled/';
 export class SettingsWriter {
   readonly #records: NodeRecords;
   readonly #key: string;
-  /** Of all shards, the one that is read first. */
-  readonly #slots: readonly ShardSlot[];
+  /** Of all shards as they are now, the one that is read first. */
+  readonly #slots: () => readonly ShardSlot[];
   /** Resolves when no change is under way: they are made one after another. */
   #changed: Promise<unknown> = Promise.resolve();
+  #isHeld = false;
 
-  constructor(records: NodeRecords, databaseName: string, slots: readonly ShardSlot[]) {
+  constructor(records: NodeRecords, databaseName: string, slots: () => readonly ShardSlot[]) {
     this.#records = records;
     this.#key = UNSETTLED_PREFIX + databaseName;
     this.#slots = slots;
@@ -31,7 +32,7 @@ export class SettingsWriter {
 
   /** What is in force. */
   current(): Promise<DatabaseSettings> {
-    const [first] = this.#slots;
+    const [first] = this.#slots();
     if (first === undefined) throw new DivanError('OUT_OF_RANGE', 'the shard map is empty');
     return first.read(async (reader) => reader.snapshot().metadata);
   }
@@ -47,15 +48,35 @@ export class SettingsWriter {
 
   /** Gives all shards what is in force, if an earlier change did not come to its end. */
   settle(): Promise<void> {
+    return this.#inTurn(() => this.#settle());
+  }
+
+  /** Calls `work` when all shards have the same settings, which stay so until its promise settles: changes wait. Throws what a write throws. */
+  whileSettled<T>(work: () => Promise<T>): Promise<T> {
     return this.#inTurn(async () => {
-      if (this.#records.get(this.#key) === undefined) return;
-      const { security, revsLimit, purgeInfosLimit } = await this.current();
-      await this.#write({ security, revsLimit, purgeInfosLimit });
+      await this.#settle();
+      this.#isHeld = true;
+      try {
+        return await work();
+      } finally {
+        this.#isHeld = false;
+      }
     });
   }
 
+  /** True within `whileSettled`. */
+  get isHeld(): boolean {
+    return this.#isHeld;
+  }
+
+  async #settle(): Promise<void> {
+    if (this.#records.get(this.#key) === undefined) return;
+    const { security, revsLimit, purgeInfosLimit } = await this.current();
+    await this.#write({ security, revsLimit, purgeInfosLimit });
+  }
+
   async #write(settings: DatabaseSettings): Promise<void> {
-    for (const slot of [...this.#slots].reverse()) {
+    for (const slot of [...this.#slots()].reverse()) {
       await slot.write(async (shard) => {
         if (!holds(shard, settings)) await shard.setMetadata(settings);
       });

@@ -9,42 +9,23 @@ import { DivanError, isDivanError } from '../../engine/errors.js';
 import type { StoredBytes } from '../../engine/shard/attachment-list.js';
 import { type AttachmentSource, storeAttachment } from '../../engine/shard/attachment-upload.js';
 import type { EditOutcome } from '../../engine/shard/document-writer.js';
-import type { DocumentEdit, EditedAttachment } from '../../engine/shard/edit.js';
-import { hashOf, type ShardRange } from '../../engine/shard/hash.js';
+import type { DocumentEdit } from '../../engine/shard/edit.js';
 import { LOCAL_PREFIX } from '../../engine/shard/local-tree.js';
 import type { LocalEdit } from '../../engine/shard/local-writer.js';
 import type { PurgeRequest } from '../../engine/shard/purge-writer.js';
 import type { Revision } from '../../engine/shard/revision.js';
-import type { Shard } from '../../engine/shard/shard.js';
 import type { Snapshot } from '../../engine/shard/snapshot.js';
 import type { NodeRecords } from '../node-records.js';
 import type { ServerWorld } from '../world.js';
 import { SettingsWriter } from './database-settings.js';
 import type { ShardMap } from './shard-map.js';
-import type { ShardPool, ShardSlot } from './shard-pool.js';
+import type { ShardPool } from './shard-pool.js';
+import { type DatabaseShard, readTogether, ShardSet } from './shard-set.js';
+import { type DocumentWrite, ShardWriter, withRefused, withStored } from './shard-writer.js';
 import { WriteQueue, type WriteRefused } from './write-queue.js';
-
-/** A shard of a database. */
-export interface DatabaseShard {
-  readonly range: ShardRange;
-  readonly slot: ShardSlot;
-}
-
-/** An attachment as a write brings it. */
-export interface NewAttachment {
-  readonly contentType: string;
-  readonly revpos: number | undefined;
-  /** Bytes to be stored, or stored already by `DatabaseUpload`; undefined in a stub. */
-  readonly content: AttachmentSource | StoredBytes | undefined;
-}
 
 /** Stores an attachment in the shard of a document. Throws `TOO_LARGE`, `BAD_REQUEST`, what the source throws. */
 export type DatabaseUpload = (source: AttachmentSource) => Promise<StoredBytes>;
-
-/** A write of one document. */
-export interface DocumentWrite extends Omit<DocumentEdit, 'attachments'> {
-  readonly attachments?: ReadonlyMap<string, NewAttachment> | undefined;
-}
 
 /** Has a say in every write of documents of a database, whichever way it comes. */
 export interface WriteGuard {
@@ -61,44 +42,74 @@ export interface DatabaseParts {
   readonly guard?: WriteGuard | undefined;
 }
 
-/** The writes of one request to one shard, with their places in the request. */
-interface ShardWrites {
-  readonly slot: ShardSlot;
-  readonly writes: DocumentWrite[];
-  readonly places: number[];
-}
-
 export class Database {
   readonly world: ServerWorld;
-  readonly map: ShardMap;
-  /** In the order of their ranges. */
-  readonly shards: readonly DatabaseShard[];
   readonly settings: SettingsWriter;
   readonly #pool: ShardPool;
+  readonly #dataDir: string;
   readonly #guard: WriteGuard | undefined;
   readonly #ended = new AbortController();
   /** What goes on in the background and must stop before the files go. */
   readonly #jobs = new Set<Promise<unknown>>();
   readonly #later = new WriteQueue((writes) => this.update(writes));
+  readonly #writer = new ShardWriter(() => this.#current);
+  readonly #moveListeners = new Set<() => void>();
+  #current: ShardSet;
 
   constructor(world: ServerWorld, parts: DatabaseParts, map: ShardMap) {
     const { pool, records, dataDir, guard } = parts;
     this.#pool = pool;
+    this.#dataDir = dataDir;
     this.#guard = guard;
     this.world = world;
-    this.map = map;
     // Any number of feeds listen to it.
     setMaxListeners(0, this.#ended.signal);
-    this.shards = map.shards.map(({ range, file }) => ({
-      range,
-      slot: pool.slot(join(dataDir, ...file.split('/'))),
-    }));
-    const slots = this.shards.map(({ slot }) => slot);
-    this.settings = new SettingsWriter(records, map.name, slots);
+    this.#current = this.#setOf(map);
+    this.settings = new SettingsWriter(records, map.name, () => this.#current.slots);
+  }
+
+  /** The shards as they are now. Whoever needs several of them takes this once. */
+  get current(): ShardSet {
+    return this.#current;
+  }
+
+  get map(): ShardMap {
+    return this.#current.map;
+  }
+
+  /** In the order of their ranges. */
+  get shards(): readonly DatabaseShard[] {
+    return this.#current.shards;
   }
 
   get name(): string {
     return this.map.name;
+  }
+
+  /**
+   * Of `Catalog`: goes on with the shards of a newer map, from now on. Those that it does not have any more are retired: who holds them reads
+   * on, and writes that come too late for them are sent to the new ones. REQUIRES: those hold all that was acknowledged.
+   */
+  take(map: ShardMap): void {
+    const before = this.#current;
+    this.#current = this.#setOf(map);
+    const kept = new Set(this.#current.slots);
+    for (const slot of before.slots) if (!kept.has(slot)) void this.#pool.retire(slot.path);
+    for (const listener of [...this.#moveListeners]) listener();
+  }
+
+  /** Calls `listener`, which must not throw, when other shards have taken the place of some. Returns what ends that. */
+  onMove(listener: () => void): () => void {
+    this.#moveListeners.add(listener);
+    return () => this.#moveListeners.delete(listener);
+  }
+
+  #setOf(map: ShardMap): ShardSet {
+    const shards = map.shards.map(({ range, file }) => ({
+      range,
+      slot: this.#pool.slot(join(this.#dataDir, ...file.split('/'))),
+    }));
+    return new ShardSet(map, shards);
   }
 
   /** True while one of its shards is being compacted, or is about to be. */
@@ -125,17 +136,9 @@ export class Database {
     return job;
   }
 
-  /** Which shard a document belongs to; `id` in UTF-8. */
-  shardIndexOf(id: Uint8Array): number {
-    const hash = hashOf(id, this.map.hashRule);
-    return this.shards.findIndex(({ range }) => hash <= range.end);
-  }
-
   /** The shard that a document belongs to; `id` in UTF-8. */
   shardOf(id: Uint8Array): DatabaseShard {
-    const shard = this.shards[this.shardIndexOf(id)];
-    if (shard === undefined) throw new DivanError('OUT_OF_RANGE', 'the shard map has a gap');
-    return shard;
+    return this.#current.of(id);
   }
 
   /** Calls `work` with a snapshot of the shard of a document, which stays readable until its promise settles. */
@@ -145,12 +148,13 @@ export class Database {
   }
 
   /** As `read`, for work that gives its results one by one. */
-  readEach<T>(
+  async *readEach<T>(
     id: Uint8Array,
     work: (snapshot: Snapshot) => AsyncIterable<T>,
   ): AsyncGenerator<T, void> {
     this.#pool.documentReads++;
-    return this.shardOf(id).slot.readEach((reader) => work(reader.snapshot()));
+    // The shard is looked up when the first result is asked for, which holds it at once.
+    yield* this.shardOf(id).slot.readEach((reader) => work(reader.snapshot()));
   }
 
   /**
@@ -180,34 +184,16 @@ export class Database {
     }
   }
 
-  async #update(writes: readonly DocumentWrite[]): Promise<EditOutcome[]> {
+  #update(writes: readonly DocumentWrite[]): Promise<EditOutcome[]> {
     this.#pool.documentWrites += writes.length;
-    const groups = this.#byShard(writes);
-    const results = await Promise.allSettled(
-      groups.map(({ slot, writes }) => updateShard(slot, writes)),
-    );
-    const outcomes: EditOutcome[] = new Array(writes.length);
-    let failures = 0;
-    for (const [index, { writes, places }] of groups.entries()) {
-      const result = results[index];
-      if (result?.status === 'rejected') {
-        if (!isDivanError(result.reason) || ++failures === groups.length) throw result.reason;
-        for (const place of places) outcomes[place] = { ok: false, error: result.reason };
-        continue;
-      }
-      for (const at of writes.keys()) {
-        const outcome = result?.value[at];
-        if (outcome !== undefined) outcomes[places[at] ?? 0] = outcome;
-      }
-    }
-    return outcomes;
+    return this.#writer.update(writes);
   }
 
   /** As `update` with one document, whose refusal it throws. */
   async put(write: DocumentWrite): Promise<{ readonly rev: Revision; readonly seq: number }> {
     if (this.#guard !== undefined) return this.#outcomeOf(await this.update([write]));
     this.#pool.documentWrites++;
-    return this.#outcomeOf(await updateShard(this.shardOf(write.id).slot, [write]));
+    return this.#outcomeOf(await this.#writer.updateOne(write));
   }
 
   #outcomeOf([outcome]: readonly EditOutcome[]): { readonly rev: Revision; readonly seq: number } {
@@ -233,22 +219,27 @@ export class Database {
     id: Uint8Array,
     upload: (store: DatabaseUpload, ending: AbortSignal) => Promise<DocumentWrite>,
   ): Promise<{ readonly rev: Revision; readonly seq: number }> {
-    return this.shardOf(id).slot.write(async (shard, ending) => {
-      this.#pool.documentWrites++;
-      const uploaded = await upload((source) => storeAttachment(shard, source), ending);
-      const write = (await this.#guard?.prepare(uploaded)) ?? uploaded;
-      try {
-        return await shard.put(await withStored(shard, write));
-      } finally {
-        this.#guard?.written(id);
-      }
-    });
+    let edit: DocumentEdit | undefined;
+    try {
+      return await this.#writer.write(id, async (shard, ending) => {
+        // What a client sends comes once; the shard that it went to may have been replaced when it is complete.
+        if (edit === undefined) {
+          this.#pool.documentWrites++;
+          const uploaded = await upload((source) => storeAttachment(shard, source), ending);
+          const write = (await this.#guard?.prepare(uploaded)) ?? uploaded;
+          edit = await withStored(shard, write);
+        }
+        return shard.put(edit);
+      });
+    } finally {
+      if (edit !== undefined) this.#guard?.written(id);
+    }
   }
 
   /** Purges leaf revisions of a document and returns those that were there. Throws `LIMIT`, and what a write throws. */
   async purge(request: PurgeRequest): Promise<readonly Revision[]> {
     try {
-      return await this.shardOf(request.id).slot.write((shard) => shard.purge(request));
+      return await this.#writer.write(request.id, (shard) => shard.purge(request));
     } finally {
       this.#guard?.written(request.id);
     }
@@ -256,87 +247,23 @@ export class Database {
 
   /** Writes or deletes a local doc; its id is without `_local/`. Returns the `N` of its new `0-N`. Throws `CONFLICT` or `LIMIT`. */
   putLocal(edit: LocalEdit): Promise<number> {
-    return this.localShardOf(edit.id).slot.write((shard) => shard.putLocal(edit));
+    return this.#writer.write(localId(edit.id), (shard) => shard.putLocal(edit));
   }
 
   /** The shard of a local doc: `_local/` counts. */
   localShardOf(id: Uint8Array): DatabaseShard {
-    return this.shardOf(Buffer.concat([LOCAL_PREFIX_BYTES, id]));
+    return this.shardOf(localId(id));
   }
 
-  /** Snapshots of all shards, in their order, readable until the promise of `work` settles. */
-  readAll<T>(work: (snapshots: readonly Snapshot[]) => Promise<T>): Promise<T> {
-    const gather = (snapshots: readonly Snapshot[]): Promise<T> => {
-      const shard = this.shards[snapshots.length];
-      if (shard === undefined) return work(snapshots);
-      return shard.slot.read((reader) => gather([...snapshots, reader.snapshot()]));
-    };
-    return gather([]);
-  }
-
-  #byShard(writes: readonly DocumentWrite[]): ShardWrites[] {
-    const groups = new Map<ShardSlot, ShardWrites>();
-    for (const [place, write] of writes.entries()) {
-      const { slot } = this.shardOf(write.id);
-      let group = groups.get(slot);
-      if (group === undefined) {
-        group = { slot, writes: [], places: [] };
-        groups.set(slot, group);
-      }
-      group.writes.push(write);
-      group.places.push(place);
-    }
-    return [...groups.values()];
+  /** Snapshots of all shards, in the order in which `shards` has them, readable until the promise of `work` settles. */
+  readAll<T>(work: (snapshots: readonly Snapshot[], shards: ShardSet) => Promise<T>): Promise<T> {
+    const current = this.#current;
+    return readTogether(current.slots, (snapshots) => work(snapshots, current));
   }
 }
 
 const LOCAL_PREFIX_BYTES = Buffer.from(LOCAL_PREFIX);
 
-function updateShard(slot: ShardSlot, writes: readonly DocumentWrite[]): Promise<EditOutcome[]> {
-  return slot.write(async (shard) => {
-    const edits: DocumentEdit[] = [];
-    const refused = new Map<number, DivanError>();
-    for (const [index, write] of writes.entries()) {
-      if (write.attachments === undefined) edits.push({ ...write, attachments: undefined });
-      else {
-        try {
-          edits.push(await withStored(shard, write));
-        } catch (error) {
-          // What is wrong with the bytes of one document concerns no other.
-          if (!isDivanError(error) || shard.file.failed) throw error;
-          refused.set(index, error);
-        }
-      }
-    }
-    const outcomes = await shard.update(edits);
-    return refused.size === 0 ? outcomes : withRefused(outcomes, refused, writes.length);
-  });
-}
-
-/** Outcomes with those of the refused writes in their places. */
-function withRefused(
-  outcomes: readonly EditOutcome[],
-  refused: ReadonlyMap<number, DivanError>,
-  count: number,
-): EditOutcome[] {
-  const all: EditOutcome[] = [];
-  let next = 0;
-  for (let index = 0; index < count; index++) {
-    const error = refused.get(index);
-    const outcome = error === undefined ? outcomes[next++] : { ok: false as const, error };
-    if (outcome !== undefined) all.push(outcome);
-  }
-  return all;
-}
-
-/** A write with its attachments stored in the shard of its document. */
-async function withStored(shard: Shard, write: DocumentWrite): Promise<DocumentEdit> {
-  if (write.attachments === undefined) return { ...write, attachments: undefined };
-  const attachments = new Map<string, EditedAttachment>();
-  for (const [name, { contentType, revpos, content }] of write.attachments) {
-    const stored =
-      content === undefined || 'refs' in content ? content : await storeAttachment(shard, content);
-    attachments.set(name, { contentType, revpos, stored });
-  }
-  return { ...write, attachments };
+function localId(id: Uint8Array): Uint8Array {
+  return Buffer.concat([LOCAL_PREFIX_BYTES, id]);
 }

@@ -7,7 +7,7 @@ import { parseLocalRev, type ScannedDocument } from '../../engine/shard/document
 import { LOCAL_PREFIX } from '../../engine/shard/local-tree.js';
 import type { LocalEdit } from '../../engine/shard/local-writer.js';
 import { compareRevisions, formatRev, type Revision } from '../../engine/shard/revision.js';
-import type { DocumentWrite, NewAttachment } from './database.js';
+import type { DocumentWrite, NewAttachment } from './shard-writer.js';
 
 export interface WriteOptions {
   /** The id that the path names; it wins over the one in the document. */

@@ -69,6 +69,29 @@ export function newShardMap(
   return { name, incarnation, state: 'creating', epoch: 1, copies, hashRule, timestamp, shards };
 }
 
+/**
+ * The map in which shards have taken the place of others, those in the files `from`. Throws `NOT_FOUND` if one of these is not in the map, and
+ * `INVALID_RANGE` if the ranges of the new ones are not those of the old ones.
+ */
+export function movedShardMap(
+  map: ShardMap,
+  from: readonly string[],
+  to: readonly ShardPlace[],
+): ShardMap {
+  for (const file of from) {
+    if (map.shards.some((shard) => shard.file === file)) continue;
+    throw new DivanError('NOT_FOUND', `${map.name} has no shard ${file}`, { path: file });
+  }
+  const kept = map.shards.filter(({ file }) => !from.includes(file));
+  const shards = [...kept, ...to.map(({ range, file }) => ({ range, file }))];
+  shards.sort((a, b) => a.range.start - b.range.start);
+  checkTiling(
+    FULL_RANGE,
+    shards.map(({ range }) => range),
+  );
+  return { ...map, epoch: map.epoch + 1, shards };
+}
+
 /** The file of a shard, as it stands in a map. */
 export function shardFileOf(name: string, range: ShardRange, timestamp: number): string {
   return `shards/${formatRange(range)}/${fileNameOf(name)}.${timestamp}${SUFFIX}`;

@@ -1,17 +1,7 @@
-/**
- * The shard files of this node, opened on demand and closed when idle, at most so many at a time.
- *
- * A slot stands for one file. Whoever uses it holds it meanwhile; a slot that is held is not closed. A shard whose file failed (I6 of
- * FORMAT.md) still reads; the next write opens it anew, so it comes back by itself once the disk has recovered.
- */
-import assert from 'node:assert';
-import { setMaxListeners } from 'node:events';
-import { dirname } from 'node:path';
-import { DivanError, isDivanError } from '../../engine/errors.js';
-import { ReadOnlyShard } from '../../engine/shard/read-only-shard.js';
+/** The shard files of this node, opened on demand and closed when idle, at most so many at a time. */
 import { type CreateOptions, Shard, type ShardOptions } from '../../engine/shard/shard.js';
-import type { Snapshot } from '../../engine/shard/snapshot.js';
 import type { ServerWorld } from '../world.js';
+import { ShardSlot } from './shard-slot.js';
 
 export interface PoolOptions extends ShardOptions {
   /** So many shards are open at a time, unless more are in use. */
@@ -22,19 +12,14 @@ export interface PoolOptions extends ShardOptions {
   readonly onOpened?: ((slot: ShardSlot, shard: Shard) => void) | undefined;
 }
 
-/** A failed shard is not opened anew more often than this. */
-const REOPEN_AFTER_MS = 1000;
-/** Nor while its disk has less room than this. */
-const REOPEN_FREE_BYTES = 1024 * 1024;
-/** Before, nobody is let in for so long, that all may leave. Not for longer: one who is in may wait for one who is not. */
-const DOOR_MS_MAX = 500;
-
 export class ShardPool {
   readonly world: ServerWorld;
   readonly options: PoolOptions;
   readonly #open = new Set<ShardSlot>();
   readonly #slots = new Map<string, ShardSlot>();
   readonly #dropping = new Set<Promise<void>>();
+  /** Slots that are closed for good once nobody reads them, by path. */
+  readonly #retiring = new Map<string, Promise<void>>();
   #cancelTimer: (() => void) | undefined;
   #closed = false;
 
@@ -73,6 +58,26 @@ export class ShardPool {
     this.slot(path).adopt(shard);
   }
 
+  /** Takes a shard that is open, whose file has no slot yet, and closes it when it is idle. */
+  adopt(path: string, shard: Shard): void {
+    this.slot(path).adopt(shard);
+  }
+
+  /**
+   * Ends a slot whose documents are in other files: who uses it reads on, and nobody writes. Resolves when nobody uses it any more and it
+   * is closed, at once if it is not there. Safe to call again.
+   */
+  retire(path: string): Promise<void> {
+    const slot = this.#slots.get(path);
+    if (slot === undefined) return this.#retiring.get(path) ?? Promise.resolve();
+    this.#slots.delete(path);
+    // The file is not used again: that closing it fails harms nobody.
+    const retiring = slot.retire().catch(() => undefined);
+    this.#retiring.set(path, retiring);
+    retiring.finally(() => this.#retiring.delete(path));
+    return retiring;
+  }
+
   /** Closes a slot for good, once its users are done; using it throws `NOT_FOUND` from now on. */
   drop(path: string): void {
     const slot = this.#slots.get(path);
@@ -91,7 +96,7 @@ export class ShardPool {
     const slots = [...this.#slots.values()];
     this.#slots.clear();
     const closed = await Promise.allSettled(slots.map((slot) => slot.drop()));
-    await Promise.all(this.#dropping);
+    await Promise.all([...this.#dropping, ...this.#retiring.values()]);
     for (const result of closed) if (result.status === 'rejected') throw result.reason;
   }
 
@@ -130,310 +135,4 @@ export class ShardPool {
       if (this.#open.size > 0) this.#watchIdle();
     }, this.options.idleMs / 2);
   }
-}
-
-/** What can be read of a shard. */
-export interface ShardReader {
-  snapshot(): Snapshot;
-}
-
-export class ShardSlot {
-  readonly path: string;
-  /** When it was used last, by `host.now`. */
-  usedAt = 0;
-  /** How many compactions are under way or wait for their turn. */
-  compactions = 0;
-  readonly #pool: ShardPool;
-  #shard: Shard | undefined;
-  /** Stands in for a failed shard that could not be opened for writing. */
-  #readOnly: ReadOnlyShard | undefined;
-  #changing: Promise<void> | undefined;
-  #reopening: Promise<void> | undefined;
-  /** Resolves when users are let in again. */
-  #door: Promise<void> | undefined;
-  #uses = 0;
-  #idle: (() => void)[] = [];
-  #dropped = false;
-  #triedAt = Number.NEGATIVE_INFINITY;
-  #lastError: unknown;
-  /** Aborted when the shard must be closed. */
-  #ending = newEnding();
-  readonly #listeners = new Set<() => void>();
-  #stopListening: (() => void) | undefined;
-
-  constructor(pool: ShardPool, path: string) {
-    this.#pool = pool;
-    this.path = path;
-  }
-
-  get isDropped(): boolean {
-    return this.#dropped;
-  }
-
-  /** How long the file is, in bytes. Opens nothing. */
-  async fileBytes(): Promise<number> {
-    if (this.#shard !== undefined) return this.#shard.file.end;
-    try {
-      return await this.#fileSize();
-    } catch (error) {
-      throw this.#dropped ? gone() : error;
-    }
-  }
-
-  async #fileSize(): Promise<number> {
-    const file = await this.#pool.world.storage.open(this.path, 'read');
-    try {
-      return await file.size();
-    } finally {
-      await file.close();
-    }
-  }
-
-  /** Calls `work` with the shard for reading and holds it open meanwhile. Throws `NOT_FOUND` once dropped, and what opening throws. */
-  async read<T>(work: (reader: ShardReader) => Promise<T>): Promise<T> {
-    if (this.#door !== undefined) await this.#door;
-    this.#hold();
-    try {
-      const reader = this.#shard ?? this.#readOnlyReader() ?? (await this.#opened());
-      return await work(reader);
-    } finally {
-      this.#release();
-    }
-  }
-
-  /** As `read`, for work that gives its results one by one; the shard is held open until the last was taken, or no more is wanted. */
-  async *readEach<T>(work: (reader: ShardReader) => AsyncIterable<T>): AsyncGenerator<T, void> {
-    if (this.#door !== undefined) await this.#door;
-    this.#hold();
-    try {
-      yield* work(this.#shard ?? this.#readOnlyReader() ?? (await this.#opened()));
-    } finally {
-      this.#release();
-    }
-  }
-
-  /**
-   * As `read`, for writing: a shard that failed is opened anew first. Work that takes long has to end soon when `ending` is aborted:
-   * then the shard is to be closed.
-   */
-  async write<T>(work: (shard: Shard, ending: AbortSignal) => Promise<T>): Promise<T> {
-    if (this.#shard === undefined || this.#shard.file.failed) await this.#reopen();
-    this.#hold();
-    try {
-      const shard = this.#shard ?? (await this.#openedShard());
-      return await work(shard, this.#ending.signal);
-    } finally {
-      this.#release();
-    }
-  }
-
-  /** Holds a shard open until the returned function is called; undefined if it is not the one that is open, or is about to be closed. */
-  hold(shard: Shard): (() => void) | undefined {
-    if (this.#shard !== shard || this.#changing !== undefined || this.#dropped) return undefined;
-    this.#hold();
-    return () => this.#release();
-  }
-
-  /** Calls `listener`, which must not throw, when changes have become durable, and when the slot is dropped. Returns what ends that. */
-  onChange(listener: () => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
-  }
-
-  /** Of `ShardPool`: takes a shard that was just made. */
-  adopt(shard: Shard): void {
-    assert(this.#shard === undefined && !this.#dropped, 'a new file has a new slot');
-    this.#take(shard);
-  }
-
-  /** Of `ShardPool`: closes it if nobody uses it; false if somebody does. */
-  closeIfIdle(): boolean {
-    if (this.#uses > 0 || this.#changing !== undefined) return false;
-    this.#change(() => this.#closeQuietly());
-    return true;
-  }
-
-  /** Of `ShardPool`. */
-  async drop(): Promise<void> {
-    this.#dropped = true;
-    this.#ending.abort(gone());
-    this.#tell();
-    await this.#unused();
-    await this.#change(() => this.#close());
-  }
-
-  #readOnlyReader(): ShardReader | undefined {
-    const readOnly = this.#readOnly;
-    return readOnly === undefined ? undefined : { snapshot: () => readOnly.snapshot };
-  }
-
-  async #opened(): Promise<ShardReader> {
-    if (this.#changing === undefined) await this.#change(() => this.#openForWriting());
-    else await this.#changing;
-    return this.#shard ?? this.#readOnlyReader() ?? this.#opened();
-  }
-
-  async #openedShard(): Promise<Shard> {
-    await this.#opened();
-    if (this.#shard !== undefined) return this.#shard;
-    throw this.#lastError;
-  }
-
-  /** Opens a failed shard anew, once its users are done, unless that was tried a moment ago. */
-  async #reopen(): Promise<void> {
-    if (this.#changing !== undefined) await this.#changing.catch(() => undefined);
-    if (!this.#isFailed) return;
-    const now = this.#pool.world.host.now();
-    if (now - this.#triedAt < REOPEN_AFTER_MS) throw this.#failure();
-    this.#triedAt = now;
-    this.#reopening ??= this.#openAnew().finally(() => {
-      this.#reopening = undefined;
-    });
-    await this.#reopening;
-    if (this.#shard === undefined) throw this.#failure();
-  }
-
-  get #isFailed(): boolean {
-    return this.#shard?.file.failed === true || this.#readOnly !== undefined;
-  }
-
-  async #openAnew(): Promise<void> {
-    const { storage } = this.#pool.world;
-    if ((await storage.freeBytes(dirname(this.path))) < REOPEN_FREE_BYTES) {
-      this.#lastError = new DivanError('NO_SPACE', 'the disk is full', { path: this.path });
-      throw this.#lastError;
-    }
-    this.#ending.abort(new DivanError('UNAVAILABLE', 'an earlier write failed; try again'));
-    this.#ending = newEnding();
-    const openDoor = this.#closeDoor();
-    try {
-      // Looked at again right before the change: whoever came since the last one left has a shard that must not be closed.
-      while (this.#uses > 0 || this.#changing !== undefined) await this.#atRest();
-      if (this.#dropped) throw gone();
-      await this.#change(async () => {
-        await this.#closeQuietly();
-        await this.#openForWriting();
-      });
-    } finally {
-      openDoor();
-    }
-  }
-
-  /** Has those who come wait, or under steady use there would always be somebody. Returns what lets them in, as does time. */
-  #closeDoor(): () => void {
-    let letIn = (): void => undefined;
-    const door = new Promise<void>((resolve) => {
-      letIn = resolve;
-    });
-    this.#door = door;
-    const open = () => {
-      cancelTimer();
-      if (this.#door === door) this.#door = undefined;
-      letIn();
-    };
-    const cancelTimer = this.#pool.world.host.setTimer(open, DOOR_MS_MAX);
-    return open;
-  }
-
-  #failure(): unknown {
-    return (
-      this.#lastError ?? new DivanError('FAILED', 'an earlier write failed', { path: this.path })
-    );
-  }
-
-  async #openForWriting(): Promise<void> {
-    const { world, options } = this.#pool;
-    try {
-      this.#take(await Shard.open(world, this.path, options));
-    } catch (error) {
-      // Its file is being removed under it.
-      if (this.#dropped) throw gone();
-      this.#lastError = error;
-      if (!isDivanError(error, 'NO_SPACE') && !isDivanError(error, 'IO')) throw error;
-      this.#readOnly = await ReadOnlyShard.open(world, this.path, options);
-      this.#pool.opened(this);
-    }
-  }
-
-  #take(shard: Shard): void {
-    this.#shard = shard;
-    this.#lastError = undefined;
-    this.usedAt = this.#pool.world.host.now();
-    this.#stopListening = shard.onChange(() => this.#tell());
-    this.#pool.options.onOpened?.(this, shard);
-    this.#pool.opened(this);
-  }
-
-  #tell(): void {
-    for (const listener of [...this.#listeners]) listener();
-  }
-
-  async #close(): Promise<void> {
-    const shard = this.#shard;
-    const readOnly = this.#readOnly;
-    this.#shard = undefined;
-    this.#readOnly = undefined;
-    this.#stopListening?.();
-    this.#pool.closed(this);
-    await shard?.close();
-    await readOnly?.close();
-  }
-
-  /** A failure to close is one of the file, which the next opening reports. */
-  #closeQuietly(): Promise<void> {
-    return this.#close().catch(() => undefined);
-  }
-
-  /**
-   * Opening and closing happen one after another. If nothing goes on `work` begins at once, so that nobody is given the shard between the
-   * decision to close it and its closing.
-   */
-  #change(work: () => Promise<void>): Promise<void> {
-    const before = this.#changing;
-    const changing = before === undefined ? work() : before.catch(() => undefined).then(work);
-    const settled = changing.finally(() => {
-      if (this.#changing === settled) this.#changing = undefined;
-    });
-    this.#changing = settled;
-    return settled;
-  }
-
-  #hold(): void {
-    if (this.#dropped) throw gone();
-    this.#uses++;
-  }
-
-  #release(): void {
-    this.usedAt = this.#pool.world.host.now();
-    if (--this.#uses > 0) return;
-    for (const resolve of this.#idle.splice(0)) resolve();
-    this.#pool.released();
-  }
-
-  /** Resolves when nobody uses it. */
-  async #unused(): Promise<void> {
-    while (this.#uses > 0) await this.#left();
-  }
-
-  /** Resolves when the last user leaves. REQUIRES: there is one. */
-  #left(): Promise<void> {
-    return new Promise((resolve) => this.#idle.push(resolve));
-  }
-
-  /** Resolves when its users have left, or else when what goes on is done; the other may have begun by then. */
-  async #atRest(): Promise<void> {
-    if (this.#uses > 0) await this.#left();
-    else await this.#changing?.catch(() => undefined);
-  }
-}
-
-function gone(): DivanError {
-  return new DivanError('NOT_FOUND', 'Database does not exist.');
-}
-
-/** Any number of uploads listen to one signal. */
-function newEnding(): AbortController {
-  const ending = new AbortController();
-  setMaxListeners(0, ending.signal);
-  return ending;
 }

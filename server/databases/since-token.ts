@@ -85,26 +85,42 @@ export function updateSeqOf(snapshots: readonly TokenShard[]): string {
   return new Position(NOTHING_SEEN, snapshots).ofEverything();
 }
 
+/** The hashes up to `end`, from where the part before it ended. */
+export interface CoveragePart {
+  readonly end: number;
+  readonly seq: number;
+}
+
 /** Which rows of a shard were seen: in each part of its range those up to a seq. */
 export class Coverage {
   /** All rows up to this seq were seen. */
   readonly from: number;
   /** No row after this seq was seen. */
   readonly to: number;
-  readonly #parts: readonly { readonly end: number; readonly seq: number }[];
+  readonly #parts: readonly CoveragePart[];
 
   /** REQUIRES: `parts` are in order and cover the range of the shard. */
-  constructor(parts: readonly { readonly end: number; readonly seq: number }[]) {
+  constructor(parts: readonly CoveragePart[]) {
     this.#parts = parts;
     this.from = Math.min(...parts.map(({ seq }) => seq));
     this.to = Math.max(...parts.map(({ seq }) => seq));
+  }
+
+  /** Its parts, in order. */
+  get parts(): readonly CoveragePart[] {
+    return this.#parts;
+  }
+
+  /** Up to which seq the rows of documents whose ids have a hash were seen. */
+  seqOf(hash: number): number {
+    return this.#parts.find(({ end }) => hash <= end)?.seq ?? 0;
   }
 
   /** Whether the row of an update seq, of a document whose id has this hash, was seen. */
   isSeen(seq: number, hash: number): boolean {
     if (seq <= this.from) return true;
     if (seq > this.to) return false;
-    return seq <= (this.#parts.find(({ end }) => hash <= end)?.seq ?? 0);
+    return seq <= this.seqOf(hash);
   }
 }
 

@@ -5,7 +5,7 @@
 import type { DivanError } from '../../engine/errors.js';
 import { isDivanError } from '../../engine/errors.js';
 import type { EditOutcome } from '../../engine/shard/document-writer.js';
-import type { DocumentWrite } from './database.js';
+import type { DocumentWrite } from './shard-writer.js';
 
 /** Told of a write that was refused. Must not throw. */
 export type WriteRefused = (id: Uint8Array, error: DivanError) => void;

@@ -10,8 +10,9 @@ import {
   type ShardRange,
 } from '../../engine/shard/hash.js';
 import type { Catalog } from '../databases/catalog.js';
-import type { Database, DatabaseShard } from '../databases/database.js';
+import type { Database } from '../databases/database.js';
 import { namesOfShardFile, type ShardMap, shardFileOf } from '../databases/shard-map.js';
+import type { DatabaseShard } from '../databases/shard-set.js';
 import type { ServerWorld } from '../world.js';
 import type { JobTarget, JobType, SplitJob } from './job.js';
 

@@ -30,7 +30,7 @@ async function start(t: Test) {
   const put = async (id: string) => {
     const write = { id: Buffer.from(id), body: Buffer.from('{}'), deleted: false };
     await database.put({ ...write, parent: undefined });
-    return database.shardIndexOf(write.id);
+    return database.shardOf(write.id).slot;
   };
   return { host, pool, database, put };
 }

@@ -5,7 +5,7 @@
 import t from 'tap';
 import { DivanError } from '../../../engine/errors.js';
 import type { EditOutcome } from '../../../engine/shard/document-writer.js';
-import type { DocumentWrite } from '../../../server/databases/database.js';
+import type { DocumentWrite } from '../../../server/databases/shard-writer.js';
 import { WriteQueue } from '../../../server/databases/write-queue.js';
 
 const REV = { gen: 1, code: new Uint8Array(17) };
