@@ -122,7 +122,7 @@ export class DivanServer {
   }
 
   static async #assemble(
-    { world, config, log, version, admin, process, runner = new LiveJobRunner() }: ServerOptions,
+    { world, config, log, version, admin, process, runner, rewriteWorkers: workers }: ServerOptions,
     parts: Pick<Services, 'records' | 'hasher' | 'tasks' | 'compactions' | 'pool'>,
   ): Promise<DivanServer> {
     const { records, hasher, tasks, compactions, pool } = parts;
@@ -151,7 +151,7 @@ export class DivanServer {
       log,
       catalog,
       compactions,
-      runner,
+      runner: runner ?? new LiveJobRunner({ world, config, catalog, pool, dataDir, workers }),
     });
     const stopping = new AbortController();
     // Any number of feeds listen to it.

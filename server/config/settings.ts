@@ -233,6 +233,22 @@ const TABLE = {
     max: 10_000,
     writable: true,
   }),
+  'reshard/rate': bytes({
+    default: 64 * MIB,
+    about:
+      'How much such a job may copy in a second, if it does not say that itself; 0 for no limit.',
+    min: 0,
+    max: 1024 * GIB,
+    writable: true,
+  }),
+  'reshard/max_write_pause': integer({
+    default: 250,
+    about: 'How long writes may wait for the moment in which shards take the place of others.',
+    min: 1,
+    max: MINUTE_MS,
+    unit: 'milliseconds',
+    writable: true,
+  }),
   'reshard/max_retries': integer({
     default: 5,
     about: 'How often a phase of such a job is tried again before the job fails.',

@@ -17,6 +17,7 @@ import type { HashRule } from '../../engine/shard/hash.js';
 import type { Shard } from '../../engine/shard/shard.js';
 import { makeDirectory, removeFile } from '../durable-names.js';
 import type { NodeRecords } from '../node-records.js';
+import { settledOrAborted } from '../settled-or-aborted.js';
 import type { ServerWorld } from '../world.js';
 import { Database, type DatabaseParts, type WriteGuard } from './database.js';
 import { checkDatabaseName } from './database-name.js';
@@ -310,18 +311,6 @@ export class Catalog {
   #path(file: string): string {
     return join(this.#dataDir, ...file.split('/'));
   }
-}
-
-/** Resolves when `work` has settled, or `signal` is aborted. */
-function settledOrAborted(work: Promise<unknown>, signal: AbortSignal | undefined): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      signal?.removeEventListener('abort', done);
-      resolve();
-    };
-    signal?.addEventListener('abort', done);
-    work.then(done, done);
-  });
 }
 
 function missing(): DivanError {

@@ -1,13 +1,124 @@
-/** Does the work of jobs on the shards that the server has open. */
-import { DivanError } from '../../engine/errors.js';
+/**
+ * Does the work of jobs on the shards that the server has open: the move of the documents, and then the removal of the files that they were
+ * in. Everything can be done again after a crash at any point; whether the map was written is asked of the map.
+ */
+import { basename, dirname, join } from 'node:path';
+import { compactCheckpointPath } from '../../engine/rewrite/compact.js';
+import { Throttle } from '../../engine/rewrite/control.js';
+import { removeLeftovers } from '../../engine/rewrite/job.js';
+import { discardCopies } from '../../engine/rewrite/move-live.js';
+import type { Config } from '../config/config.js';
+import type { Catalog } from '../databases/catalog.js';
+import type { Database } from '../databases/database.js';
+import type { ShardPool } from '../databases/shard-pool.js';
+import { removeFile } from '../durable-names.js';
+import type { ServerWorld } from '../world.js';
 import type { JobContext, JobRunner, SplitJob } from './job.js';
+import { ShardMove } from './shard-move.js';
+
+export interface LiveJobOptions {
+  readonly world: ServerWorld;
+  readonly config: Config;
+  readonly catalog: Catalog;
+  readonly pool: ShardPool;
+  readonly dataDir: string;
+  /** Threads that copy; 0 for the calling one, which a storage that only it can reach needs. Undefined for the usual number. */
+  readonly workers: number | undefined;
+}
 
 export class LiveJobRunner implements JobRunner {
-  async run(context: JobContext): Promise<void> {
-    throw new DivanError('FAILED', `the job ${context.job().id} can not be done yet`);
+  readonly #options: LiveJobOptions;
+  /** Of the jobs that run, by their ids. */
+  readonly #throttles = new Map<string, Throttle>();
+
+  constructor(options: LiveJobOptions) {
+    this.#options = options;
   }
 
-  async discard(_job: SplitJob): Promise<void> {}
+  async run(context: JobContext): Promise<void> {
+    const job = context.job();
+    const database = this.#databaseOf(job);
+    if (database !== undefined && !hasMoved(database, job)) await this.#move(context, database);
+    await this.#removeSources(context);
+  }
 
-  setRate(_job: SplitJob, _rate: number | undefined): void {}
+  async discard(job: SplitJob): Promise<void> {
+    const { world } = this.#options;
+    const targets = job.targets.map(({ range, file }) => ({ range, path: this.#path(file) }));
+    await discardCopies(world, { targets, checkpointPath: this.#checkpointPath(job) });
+    // Of a database that is gone nobody else removes what is not in its map any more.
+    if (this.#databaseOf(job) === undefined) await this.#removeFiles(job);
+  }
+
+  setRate(job: SplitJob, rate: number | undefined): void {
+    const { config, workers } = this.#options;
+    const configured = config.get('reshard/rate');
+    const bytesPerSecond = rate ?? (configured === 0 ? undefined : configured);
+    this.#throttles.get(job.id)?.setRate(bytesPerSecond, Math.max(1, workers ?? 1));
+  }
+
+  async #move(context: JobContext, database: Database): Promise<void> {
+    const job = context.job();
+    const throttle = new Throttle();
+    this.#throttles.set(job.id, throttle);
+    this.setRate(job, job.rate);
+    try {
+      const { world, catalog, config, workers } = this.#options;
+      const move = new ShardMove({
+        ...{ world, catalog, database, context, throttle, workers },
+        capMs: config.get('reshard/max_write_pause'),
+        checkpointPath: this.#checkpointPath(job),
+        pathOf: (file) => this.#path(file),
+      });
+      await move.run();
+    } finally {
+      this.#throttles.delete(job.id);
+    }
+  }
+
+  /** Waits until nobody reads in the files of the sources any more, and removes them. */
+  async #removeSources(context: JobContext): Promise<void> {
+    const { pool } = this.#options;
+    const job = context.job();
+    if (job.phase !== 'wait_source_close' && job.phase !== 'source_delete') {
+      await context.update({ phase: 'wait_source_close' });
+    }
+    for (const file of job.sources) await pool.retire(this.#path(file));
+    await context.update({ phase: 'source_delete' });
+    if (!job.keepSource) await this.#removeFiles(job);
+    await context.update({ phase: 'completed' });
+  }
+
+  async #removeFiles(job: SplitJob): Promise<void> {
+    const { storage } = this.#options.world;
+    for (const file of job.sources) {
+      const path = this.#path(file);
+      await removeFile(storage, path);
+      await removeLeftovers(storage, {
+        checkpointPath: compactCheckpointPath(path),
+        name: basename(path),
+        directories: [dirname(path)],
+      });
+    }
+  }
+
+  #databaseOf({ database, incarnation }: SplitJob): Database | undefined {
+    const found = this.#options.catalog.find(database);
+    return found?.map.incarnation === incarnation ? found : undefined;
+  }
+
+  /** Beside the first source. */
+  #checkpointPath({ sources }: SplitJob): string {
+    const path = this.#path(sources[0] ?? '');
+    return join(dirname(path), `.${basename(path)}.move`);
+  }
+
+  #path(file: string): string {
+    return join(this.#options.dataDir, ...file.split('/'));
+  }
+}
+
+/** True once the map has the targets instead of the sources. A later job may have moved the targets on. */
+function hasMoved({ map }: Database, { sources }: SplitJob): boolean {
+  return !map.shards.some(({ file }) => sources.includes(file));
 }
