@@ -1,0 +1,176 @@
+/**
+ * Goal: shards are split, split again and merged under clients who write and read without pause, and nobody notices: no error, no lost,
+ * doubled or late write, no feed that ends, skips or repeats.
+ * Method: a server on loopback, clients that know what must be there, a continuous feed from before the first split to the end, and a since
+ * token from before.
+ */
+import t, { type Test } from 'tap';
+import { seededRandom, seedOf } from '../../support/seed.js';
+import { TestServer } from '../../support/server.js';
+import { SplitLoad } from '../../support/split-load.js';
+
+const DOCUMENTS = 20_000;
+const BATCH = 2000;
+const NODE = 'node1@127.0.0.1';
+
+/** The rows of a continuous feed, as they came. */
+class Feed {
+  readonly rows: { readonly id: string; readonly rev: string }[] = [];
+  ended = false;
+  readonly #abort = new AbortController();
+  readonly #reading: Promise<void>;
+
+  constructor(server: TestServer, path: string) {
+    this.#reading = this.#read(server, path).catch((error: unknown) => {
+      if (!this.#abort.signal.aborted) throw error;
+    });
+  }
+
+  async stop(): Promise<void> {
+    this.#abort.abort();
+    await this.#reading;
+  }
+
+  async #read(server: TestServer, path: string): Promise<void> {
+    const response = await server.fetch('GET', path, { signal: this.#abort.signal });
+    let rest = '';
+    for await (const chunk of response.body ?? []) {
+      const lines = (rest + Buffer.from(chunk).toString()).split('\n');
+      rest = lines.pop() ?? '';
+      for (const line of lines) if (line !== '') this.#take(JSON.parse(line));
+    }
+    this.ended = true;
+  }
+
+  #take(row: { id?: string; changes?: readonly { rev: string }[] }): void {
+    if (row.id === undefined) return;
+    this.rows.push({ id: row.id, rev: row.changes?.[0]?.rev ?? '' });
+  }
+}
+
+async function fill(server: TestServer): Promise<string[]> {
+  await server.put('/db?q=1');
+  const ids: string[] = [];
+  for (let from = 0; from < DOCUMENTS; from += BATCH) {
+    const docs = Array.from({ length: BATCH }, (_, n) => ({ _id: `d${from + n}`, n }));
+    await server.post('/db/_bulk_docs', { docs });
+    ids.push(...docs.map(({ _id }) => _id));
+  }
+  return ids;
+}
+
+/** The shards of the database as jobs name them, in the order of their ranges. */
+function shardsOf(server: TestServer): string[] {
+  const { shards } = server.server.services.catalog.get('db').map;
+  return shards.map(({ file }) => file.replace(/\.divan$/, ''));
+}
+
+async function runJob(t: Test, server: TestServer, job: object): Promise<void> {
+  const made = await server.post('/_shard_splits/jobs', { node: NODE, ...job });
+  t.equal(made.status, 201, made.text);
+  const id = (made.body as { id: string }).id;
+  for (;;) {
+    const { body, text } = await server.get(`/_shard_splits/jobs/${id}`);
+    const { job_state: state } = body as { job_state: string };
+    if (state === 'completed') return;
+    if (state === 'failed') throw new Error(text);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+async function splitAndMerge(t: Test, server: TestServer): Promise<void> {
+  const [whole = ''] = shardsOf(server);
+  await runJob(t, server, { shard: whole });
+  t.equal(shardsOf(server).length, 2);
+  // Two jobs at once, on two shards.
+  await Promise.all(shardsOf(server).map((shard) => runJob(t, server, { shard })));
+  t.equal(shardsOf(server).length, 4);
+  await runJob(t, server, { type: 'merge', shards: shardsOf(server) });
+  t.equal(shardsOf(server).length, 1);
+  await runJob(t, server, { shard: shardsOf(server)[0], parts: 3 });
+  await runJob(t, server, { type: 'merge', shards: shardsOf(server).slice(0, 2) });
+  t.equal(shardsOf(server).length, 2);
+}
+
+t.test('five splits and merges under load', async (t) => {
+  const server = await TestServer.open(t, { settings: { 'reshard/rate': '0' } });
+  const ids = await fill(server);
+  const before = (await server.get('/db/_changes?limit=0&since=now')).body as { last_seq: string };
+  const since = encodeURIComponent(before.last_seq);
+  const feed = new Feed(server, `/db/_changes?feed=continuous&heartbeat=1000&since=${since}`);
+  const load = new SplitLoad(server, 'db', ids, seededRandom(seedOf(t)));
+  await server.put('/db/_security', { members: { roles: ['kept'] } });
+  load.start(4, 8);
+  await splitAndMerge(t, server);
+  await load.stop();
+  t.comment(`${load.writes} writes, ${load.reads} reads`);
+  t.strictSame(load.problems.slice(0, 10), [], 'no client saw an error');
+  t.match((await server.get('/db/_security')).body, { members: { roles: ['kept'] } });
+  await assertAll(t, server, load);
+  await assertChanges(t, server, load, since);
+  await assertFeed(t, feed, load);
+});
+
+/** Everything that was acknowledged is in `_all_docs`, once, and nothing else. */
+async function assertAll(t: Test, server: TestServer, load: SplitLoad): Promise<void> {
+  const { rows } = (await server.get('/db/_all_docs')).body as {
+    rows: readonly { id: string; value: { rev: string } }[];
+  };
+  const found = new Map(rows.map(({ id, value }) => [id, value.rev]));
+  t.equal(found.size, rows.length, 'nothing is there twice');
+  const alive = [...load.documents].flatMap(([id, known]) =>
+    known === undefined || known.deleted ? [] : [[id, known.rev] as const],
+  );
+  t.equal(found.size, DOCUMENTS + alive.length);
+  t.strictSame(
+    alive.filter(([id, rev]) => found.get(id) !== rev),
+    [],
+  );
+  for (const [id, revision] of load.locals) {
+    t.match((await server.get(`/db/_local/${id}`)).body, { _rev: `0-${revision}` });
+  }
+  const info = (await server.get('/db')).body;
+  t.match(info, { doc_count: found.size });
+}
+
+/** From the token of before the first split on there is each document that was written since, once. */
+async function assertChanges(
+  t: Test,
+  server: TestServer,
+  load: SplitLoad,
+  since: string,
+): Promise<void> {
+  const { results } = (await server.get(`/db/_changes?since=${since}`)).body as {
+    results: readonly { id: string; changes: readonly { rev: string }[] }[];
+  };
+  const expected = [...load.documents].flatMap(([id, known]) =>
+    known === undefined ? [] : [`${id} ${known.rev}`],
+  );
+  const actual = results.map(({ id, changes }) => `${id} ${changes[0]?.rev}`);
+  t.strictSame(actual.sort(), expected.sort());
+}
+
+/** The feed told of the last revision of each document, and of none twice. */
+async function assertFeed(t: Test, feed: Feed, load: SplitLoad): Promise<void> {
+  const missing = () => {
+    const seen = new Set(feed.rows.map(({ id, rev }) => `${id} ${rev}`));
+    return [...load.documents].filter(
+      ([id, known]) => known !== undefined && !seen.has(`${id} ${known.rev}`),
+    );
+  };
+  for (let turn = 0; turn < 100 && missing().length > 0; turn++) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  t.strictSame(missing().slice(0, 10), [], 'nothing was skipped');
+  const times = new Map<string, number>();
+  for (const { id, rev } of feed.rows) {
+    times.set(`${id} ${rev}`, (times.get(`${id} ${rev}`) ?? 0) + 1);
+  }
+  t.strictSame(
+    [...times].filter(([, count]) => count > 1).slice(0, 10),
+    [],
+    'nothing was repeated',
+  );
+  t.equal(feed.ended, false, 'it goes on');
+  await feed.stop();
+}
