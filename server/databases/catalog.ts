@@ -214,13 +214,13 @@ export class Catalog {
     await database.end();
   }
 
-  /** Throws `NOT_FOUND` if `ended` is aborted while it waits. */
+  /** Throws `NOT_FOUND` if it would have to wait and `ended` is aborted. */
   async #alone<T>(name: string, work: () => Promise<T>, ended?: AbortSignal): Promise<T> {
     for (;;) {
       const earlier = this.#changing.get(name);
       if (earlier === undefined) break;
-      await settledOrAborted(earlier, ended);
       if (ended?.aborted === true) throw missing();
+      await settledOrAborted(earlier, ended);
     }
     const changing = work();
     this.#changing.set(name, changing);
@@ -312,7 +312,7 @@ export class Catalog {
   }
 }
 
-/** Resolves when `work` has settled, or `signal` is aborted. */
+/** Resolves when `work` has settled, or `signal`, which is not aborted yet, is aborted. */
 function settledOrAborted(work: Promise<unknown>, signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve) => {
     const done = () => {
