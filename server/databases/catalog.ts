@@ -215,13 +215,13 @@ export class Catalog {
     await database.end();
   }
 
-  /** Throws `NOT_FOUND` if `ended` is aborted while it waits. */
+  /** Throws `NOT_FOUND` if it would have to wait and `ended` is aborted. */
   async #alone<T>(name: string, work: () => Promise<T>, ended?: AbortSignal): Promise<T> {
     for (;;) {
       const earlier = this.#changing.get(name);
       if (earlier === undefined) break;
-      await settledOrAborted(earlier, ended);
       if (ended?.aborted === true) throw missing();
+      await settledOrAborted(earlier, ended);
     }
     const changing = work();
     this.#changing.set(name, changing);

@@ -9,7 +9,7 @@ import { split } from '../../engine/rewrite/split.js';
 import { formatRange, type ShardRange } from '../../engine/shard/hash.js';
 import { Shard } from '../../engine/shard/shard.js';
 import type { Services } from '../../server/api/services.js';
-import type { NewShard } from '../../server/databases/catalog.js';
+import type { NewShard, ShardMove } from '../../server/databases/catalog.js';
 import type { Database } from '../../server/databases/database.js';
 import type { DatabaseShard } from '../../server/databases/shard-set.js';
 import type { ShardSlot } from '../../server/databases/shard-slot.js';
@@ -30,6 +30,8 @@ export class ShardMover {
   readonly database: Database;
   readonly #services: Services;
   readonly #dataDir: string;
+  /** The last move, if it failed when all was ready. */
+  #failed: ShardMove | undefined;
 
   constructor({ server, dataDir }: TestServer, name: string) {
     this.#services = server.services;
@@ -64,13 +66,30 @@ export class ShardMover {
     });
   }
 
+  /** Tries again to move what could not be moved. */
+  async retry(): Promise<void> {
+    const failed = this.#failed;
+    if (failed !== undefined) await this.database.settings.whileSettled(() => this.#finish(failed));
+  }
+
+  /** Closes what was to be moved to. */
+  async abandon(): Promise<void> {
+    for (const { shard } of this.#failed?.to ?? []) await shard.close();
+  }
+
+  async #finish(move: ShardMove): Promise<void> {
+    this.#failed = move;
+    await this.#services.catalog.moveShards(this.database, move);
+    this.#failed = undefined;
+  }
+
   async #move(
     sources: readonly DatabaseShard[],
     { atGate, removes = true }: MoveOptions,
     make: (copies: readonly string[]) => Promise<readonly ShardRange[]>,
   ): Promise<void> {
     const { database } = this;
-    const { catalog, pool } = this.#services;
+    const { pool } = this.#services;
     const slots = sources.map(({ slot }) => slot);
     const from = database.map.shards.filter((_, index) => {
       const slot = database.shards[index]?.slot;
@@ -86,7 +105,7 @@ export class ShardMover {
           const file = `shards/${formatRange(range)}/${name}`;
           to.push({ range, file, shard: await this.#open(file) });
         }
-        await catalog.moveShards(database, { from: from.map(({ file }) => file), to });
+        await this.#finish({ from: from.map(({ file }) => file), to });
       }),
     );
     if (!removes) return;

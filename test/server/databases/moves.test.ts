@@ -90,7 +90,9 @@ class Ledger {
     const id = `_local/${n % 10}`;
     const known = this.locals.get(id);
     const _rev = known === undefined ? {} : { _rev: known };
-    const { rev }: Written = JSON.parse(await this.sends('PUT', `/db/${id}`, { ..._rev, n }));
+    const { rev }: Written = JSON.parse(
+      await this.sends('PUT', `/db/${id}`, { _id: id, ..._rev, n }),
+    );
     this.locals.set(id, rev);
     const read: { n?: number } = JSON.parse(await this.sends('GET', `/db/${id}`));
     if (read.n !== n) this.problems.push(`${id} reads ${read.n}, not ${n}`);
