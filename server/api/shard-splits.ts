@@ -18,7 +18,7 @@ import {
 import type { Route } from '../http/router.js';
 import type { JobPlan, JobRequest } from '../splits/plan-job.js';
 import { eventsJson, splitJobJson } from './job-json.js';
-import { putJobState } from './job-state.js';
+import { checkedReason, JOB_BODY_BYTES_MAX, putJobState } from './job-state.js';
 import type { Services } from './services.js';
 
 const JOBS = '/_shard_splits/jobs';
@@ -72,7 +72,7 @@ class ShardSplits {
 
   async switch(exchange: Exchange): Promise<void> {
     const { jobs } = this.#services;
-    const reason = stopReasonOf(await exchange.jsonObject());
+    const reason = stopReasonOf(await exchange.jsonObject(JOB_BODY_BYTES_MAX));
     if (reason === undefined) await jobs.start();
     else await jobs.stop(reason);
     exchange.reply(200, { ok: true });
@@ -90,7 +90,7 @@ class ShardSplits {
 
   async create(exchange: Exchange): Promise<void> {
     const { jobs, config } = this.#services;
-    const body = await exchange.jsonObject();
+    const body = await exchange.jsonObject(JOB_BODY_BYTES_MAX);
     assertNode(requiredString(body, 'node'), config.get('node/name'));
     const request = requestOf(body);
     if (optionalBoolean(body, 'dry_run') === true) {
@@ -138,7 +138,7 @@ function stopReasonOf(body: JsonObject): string | undefined {
     if (start === true) return undefined;
     throw bad('`start` must be true');
   }
-  if (typeof stop === 'string' && stop.trim() !== '') return stop;
+  if (typeof stop === 'string' && stop.trim() !== '') return checkedReason(stop);
   throw bad('`stop` must be a string that says why');
 }
 

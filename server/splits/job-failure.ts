@@ -34,8 +34,15 @@ export function retryDelayMs(intervalMs: number, retry: number): number {
   return Math.min(intervalMs * 2 ** (retry - 1), Math.max(WAIT_MS_MAX, intervalMs));
 }
 
+/** Texts of errors are kept in the records of jobs, many times over. */
+const TEXT_LENGTH_MAX = 2000;
+
 /** What failed, in which file and where in it. */
 export function describeError(error: unknown): string {
+  return textOf(error).slice(0, TEXT_LENGTH_MAX);
+}
+
+function textOf(error: unknown): string {
   if (!(error instanceof DivanError)) return error instanceof Error ? error.message : String(error);
   const { path, pos } = error.facts;
   const parts = [error.message];

@@ -12,6 +12,7 @@ import { type Reply, TestServer, type TestServerOptions } from '../../support/se
 
 const NODE = 'node1@127.0.0.1';
 const JOBS = '/_shard_splits/jobs';
+const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/;
 
 async function open(t: Test, options: TestServerOptions = {}, q = 4) {
   const runner = new FakeRunner();
@@ -60,6 +61,11 @@ t.test('the switch', async (t) => {
     t.match(reply, { status: 400, body: { error: 'bad_request', reason: /must be/ } });
   }
   t.equal((await server.call('POST', path)).status, 405);
+  t.match(await server.put(path, { stop: 'x'.repeat(1001) }), {
+    status: 400,
+    body: { reason: /at most 1000 characters/ },
+  });
+  t.equal((await server.put(path, { stop: 'x'.repeat(70_000) })).status, 413);
 });
 
 t.test('bad requests for a job', async (t) => {
@@ -136,7 +142,6 @@ t.test('the life of a split', async (t) => {
   t.match(run.job, { rate: 50e6, verify: false, keepSource: false, targets: { length: 3 } });
   run.report();
   await run.context.update({ phase: 'topoff1', writePauseMs: 12.5 });
-  const time = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$/;
   const { body } = await server.get(`${JOBS}/${id}`);
   t.match(body, {
     id,
@@ -145,9 +150,9 @@ t.test('the life of a split', async (t) => {
     source: shards[1],
     split_state: 'topoff1',
     targets: [/^shards\/40000000-55555554\/db\.\d+$/, /^shards\/5/, /-7fffffff\//],
-    time_created: time,
-    time_started: time,
-    time_updated: time,
+    time_created: TIME,
+    time_started: TIME,
+    time_updated: TIME,
   });
   const info: unknown = new Map(Object.entries(Object(body))).get('state_info');
   t.same(info, {
@@ -173,6 +178,13 @@ t.test('the life of a split', async (t) => {
     { type: 'shard_split', database: shards[1], progress: 25, changes_done: 1, total_changes: 4 },
   ]);
   t.match((await server.get('/_node/_local/_prometheus')).text, /divan_shard_jobs_running 1/);
+});
+
+t.test('the end of a split', async (t) => {
+  const { server, runner, shards, make } = await open(t);
+  const id = idOf(await make({ shard: shards[1] }));
+  const run = await runner.begun(0);
+  await run.to('topoff1');
   run.finish();
   while (server.server.services.jobs.load.working > 0) await server.get('/_up');
   t.match((await server.get(`${JOBS}/${id}`)).body, {
@@ -181,7 +193,11 @@ t.test('the life of a split', async (t) => {
     state_info: {},
   });
   const all = await server.get(`${JOBS}/${id}/events`);
-  t.match(all.body, { offset: 0, total_rows: 4, events: [{ time, type: 'new', detail: null }] });
+  t.match(all.body, {
+    offset: 0,
+    total_rows: 4,
+    events: [{ time: TIME, type: 'new', detail: null }],
+  });
   t.match((await server.get(`${JOBS}/${id}/events?skip=1&limit=1`)).body, {
     events: [{ type: 'running', detail: 'initial_copy' }],
     offset: 1,
