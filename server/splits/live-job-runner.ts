@@ -3,6 +3,7 @@
  * in. Everything can be done again after a crash at any point; whether the map was written is asked of the map.
  */
 import { basename, dirname, join } from 'node:path';
+import { DivanError } from '../../engine/errors.js';
 import { compactCheckpointPath } from '../../engine/rewrite/compact.js';
 import { Throttle } from '../../engine/rewrite/control.js';
 import { removeLeftovers } from '../../engine/rewrite/job.js';
@@ -12,6 +13,7 @@ import type { Catalog } from '../databases/catalog.js';
 import type { Database } from '../databases/database.js';
 import type { ShardPool } from '../databases/shard-pool.js';
 import { removeFile } from '../durable-names.js';
+import { settledOrAborted } from '../settled-or-aborted.js';
 import type { ServerWorld } from '../world.js';
 import type { JobContext, JobRunner, SplitJob } from './job.js';
 import { ShardMove } from './shard-move.js';
@@ -38,8 +40,9 @@ export class LiveJobRunner implements JobRunner {
   async run(context: JobContext): Promise<void> {
     const job = context.job();
     const database = this.#databaseOf(job);
-    if (database !== undefined && !hasMoved(database, job)) await this.#move(context, database);
-    await this.#removeSources(context);
+    if (database === undefined) throw new DivanError('NOT_FOUND', 'Database does not exist.');
+    if (!hasMoved(database, job)) await this.#move(context, database);
+    await this.#removeSources(context, database);
   }
 
   async discard(job: SplitJob): Promise<void> {
@@ -77,16 +80,19 @@ export class LiveJobRunner implements JobRunner {
   }
 
   /** Waits until nobody reads in the files of the sources any more, and removes them. */
-  async #removeSources(context: JobContext): Promise<void> {
+  async #removeSources(context: JobContext, { ended }: Database): Promise<void> {
     const { pool } = this.#options;
     const job = context.job();
     if (job.phase !== 'wait_source_close' && job.phase !== 'source_delete') {
       await context.update({ phase: 'wait_source_close' });
     }
-    for (const file of job.sources) await pool.retire(this.#path(file));
+    for (const file of job.sources) {
+      await settledOrAborted(pool.retire(this.#path(file)), ended);
+      // Nobody waits for readers of a database that is gone.
+      if (ended.aborted) throw new DivanError('NOT_FOUND', 'Database does not exist.');
+    }
     await context.update({ phase: 'source_delete' });
     if (!job.keepSource) await this.#removeFiles(job);
-    await context.update({ phase: 'completed' });
   }
 
   async #removeFiles(job: SplitJob): Promise<void> {
