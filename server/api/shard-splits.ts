@@ -46,6 +46,7 @@ export function shardSplitsRoutes(services: Services): Route[] {
     route('GET', `${JOBS}/:id`, (exchange) => splits.job(exchange)),
     route('DELETE', `${JOBS}/:id`, (exchange) => splits.remove(exchange)),
     route('PUT', `${JOBS}/:id/state`, (exchange) => putJobState(services, exchange)),
+    route('PUT', `${JOBS}/:id/rate`, (exchange) => splits.setRate(exchange)),
     route('GET', `${JOBS}/:id/events`, (exchange) => splits.events(exchange)),
   ];
 }
@@ -107,6 +108,16 @@ class ShardSplits {
 
   async remove(exchange: Exchange): Promise<void> {
     await this.#services.jobs.remove(exchange.param('id'));
+    exchange.reply(200, { ok: true });
+  }
+
+  /** Of a job that works, from now on. */
+  async setRate(exchange: Exchange): Promise<void> {
+    const body = await exchange.jsonObject(JOB_BODY_BYTES_MAX);
+    const rate = memberOf(body, 'rate');
+    if (rate === undefined)
+      throw bad('`rate` must be there; null is the rate of the configuration');
+    await this.#services.jobs.setRate(exchange.param('id'), rateOf(rate ?? undefined));
     exchange.reply(200, { ok: true });
   }
 

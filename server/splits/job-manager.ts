@@ -188,6 +188,16 @@ export class JobManager {
     });
   }
 
+  /** Changes how much a job may copy in a second; undefined for the rate of the configuration. At once if it works. Throws `NOT_FOUND`. */
+  setRate(id: string, rate: number | undefined): Promise<void> {
+    const job = this.#scheduler.get(id);
+    return job.turns.run(async () => {
+      if (job.isGone) throw new DivanError('NOT_FOUND', 'missing');
+      await job.change(() => ({ rate }));
+      this.#options.runner.setRate(job.job, rate);
+    });
+  }
+
   /**
    * Has a job go on that was stopped or has failed: one that copied nothing that is left begins anew. Throws `NOT_FOUND`, also for a shard
    * that is not there any more, `BUSY`, `MAX_JOBS`, and `STOPPED` while all jobs are stopped.

@@ -16,7 +16,15 @@ export interface JobChange
   extends Partial<
     Pick<
       SplitJob,
-      'state' | 'phase' | 'reason' | 'error' | 'retries' | 'copied' | 'writePauseMs' | 'started'
+      | 'state'
+      | 'phase'
+      | 'rate'
+      | 'reason'
+      | 'error'
+      | 'retries'
+      | 'copied'
+      | 'writePauseMs'
+      | 'started'
     >
   > {
   readonly event?: Omit<JobEvent, 'time'>;

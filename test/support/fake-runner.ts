@@ -61,6 +61,7 @@ export class FakeRunner implements JobRunner {
   readonly runs: FakeRun[] = [];
   /** The ids of the jobs whose traces were to be removed. */
   readonly discarded: string[] = [];
+  readonly rates: { readonly id: string; readonly rate: number | undefined }[] = [];
   #awaited: (() => void)[] = [];
 
   run(context: JobContext): Promise<void> {
@@ -74,7 +75,9 @@ export class FakeRunner implements JobRunner {
     this.discarded.push(id);
   }
 
-  setRate(): void {}
+  setRate({ id }: SplitJob, rate: number | undefined): void {
+    this.rates.push({ id, rate });
+  }
 
   /** The run of that number, from 0 on, once it has begun. */
   async begun(index: number): Promise<FakeRun> {

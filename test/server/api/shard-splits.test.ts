@@ -275,6 +275,29 @@ t.test('one job is stopped and goes on', async (t) => {
   }
 });
 
+t.test('the rate of a job is changed', async (t) => {
+  const { server, runner, shards, make } = await open(t);
+  const id = idOf(await make({ shard: shards[0], rate: '1MB/s' }));
+  await runner.begun(0);
+  const path = `${JOBS}/${id}`;
+  t.match((await server.get(path)).body, { state_info: { rate_limit: 1_000_000 } });
+  t.match(await server.put(`${path}/rate`, { rate: '50MB/s' }), {
+    status: 200,
+    body: { ok: true },
+  });
+  t.match((await server.get(path)).body, { state_info: { rate_limit: 50_000_000 } });
+  t.match(await server.put(`${path}/rate`, { rate: null }), { status: 200 });
+  t.match((await server.get(path)).body, { state_info: { rate_limit: null } });
+  t.strictSame(runner.rates, [
+    { id, rate: 50_000_000 },
+    { id, rate: undefined },
+  ]);
+  for (const body of [{}, { rate: 'fast' }, { rate: 0 }, { rate: -1 }]) {
+    t.equal((await server.put(`${path}/rate`, body)).status, 400, JSON.stringify(body));
+  }
+  t.equal((await server.put(`${JOBS}/none/rate`, { rate: null })).status, 404);
+});
+
 t.test('merges', async (t) => {
   const { server, runner, shards, make } = await open(t);
   const made = await make({ type: 'merge', shards: [shards[2], shards[1]], keep_source: true });
