@@ -31,11 +31,15 @@ declare module 'pouchdb' {
       to(target: PouchDB, options?: { readonly batch_size: number }): Promise<Replicated>;
     };
     sync(other: PouchDB): Promise<Synced>;
+    sync(other: PouchDB, options: { readonly live: true }): Feed;
     info(): Promise<{ readonly doc_count: number }>;
     put(doc: {
       readonly _id: string;
       readonly [name: string]: unknown;
-    }): Promise<{ readonly rev: string }>;
+    }): Promise<{ readonly id: string; readonly rev: string }>;
+    allDocs(options: {
+      readonly keys: readonly string[];
+    }): Promise<{ readonly rows: readonly { readonly key: string; readonly error?: string }[] }>;
     get(id: string, options?: { readonly conflicts: boolean }): Promise<Stored>;
     remove(doc: Stored): Promise<unknown>;
     bulkDocs(docs: readonly object[]): Promise<unknown>;

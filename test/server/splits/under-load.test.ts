@@ -2,16 +2,22 @@
  * Goal: shards are split, split again and merged under clients who write and read without pause, and nobody notices: no error, no lost,
  * doubled or late write, no feed that ends, skips or repeats.
  * Method: a server on loopback, clients that know what must be there, a continuous feed from before the first split to the end, and a since
- * token from before.
+ * token from before; PouchDB that syncs live both ways meanwhile.
  */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import PouchDB from 'pouchdb';
 import t, { type Test } from 'tap';
 import { seededRandom, seedOf } from '../../support/seed.js';
 import { TestServer } from '../../support/server.js';
+import { splitAndMerge } from '../../support/split-jobs.js';
 import { SplitLoad } from '../../support/split-load.js';
 
 const DOCUMENTS = 20_000;
+/** Those that PouchDB copies before it hears of others. */
+const FEW_DOCUMENTS = 2000;
 const BATCH = 2000;
-const NODE = 'node1@127.0.0.1';
 
 /** The rows of a continuous feed, as they came. */
 class Feed {
@@ -48,10 +54,10 @@ class Feed {
   }
 }
 
-async function fill(server: TestServer): Promise<string[]> {
+async function fill(server: TestServer, count: number): Promise<string[]> {
   await server.put('/db?q=1');
   const ids: string[] = [];
-  for (let from = 0; from < DOCUMENTS; from += BATCH) {
+  for (let from = 0; from < count; from += BATCH) {
     const docs = Array.from({ length: BATCH }, (_, n) => ({ _id: `d${from + n}`, n }));
     await server.post('/db/_bulk_docs', { docs });
     ids.push(...docs.map(({ _id }) => _id));
@@ -59,42 +65,9 @@ async function fill(server: TestServer): Promise<string[]> {
   return ids;
 }
 
-/** The shards of the database as jobs name them, in the order of their ranges. */
-function shardsOf(server: TestServer): string[] {
-  const { shards } = server.server.services.catalog.get('db').map;
-  return shards.map(({ file }) => file.replace(/\.divan$/, ''));
-}
-
-async function runJob(t: Test, server: TestServer, job: object): Promise<void> {
-  const made = await server.post('/_shard_splits/jobs', { node: NODE, ...job });
-  t.equal(made.status, 201, made.text);
-  const id = (made.body as { id: string }).id;
-  for (;;) {
-    const { body, text } = await server.get(`/_shard_splits/jobs/${id}`);
-    const { job_state: state } = body as { job_state: string };
-    if (state === 'completed') return;
-    if (state === 'failed') throw new Error(text);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
-
-async function splitAndMerge(t: Test, server: TestServer): Promise<void> {
-  const [whole = ''] = shardsOf(server);
-  await runJob(t, server, { shard: whole });
-  t.equal(shardsOf(server).length, 2);
-  // Two jobs at once, on two shards.
-  await Promise.all(shardsOf(server).map((shard) => runJob(t, server, { shard })));
-  t.equal(shardsOf(server).length, 4);
-  await runJob(t, server, { type: 'merge', shards: shardsOf(server) });
-  t.equal(shardsOf(server).length, 1);
-  await runJob(t, server, { shard: shardsOf(server)[0], parts: 3 });
-  await runJob(t, server, { type: 'merge', shards: shardsOf(server).slice(0, 2) });
-  t.equal(shardsOf(server).length, 2);
-}
-
 t.test('five splits and merges under load', async (t) => {
   const server = await TestServer.open(t, { settings: { 'reshard/rate': '0' } });
-  const ids = await fill(server);
+  const ids = await fill(server, DOCUMENTS);
   const before = (await server.get('/db/_changes?limit=0&since=now')).body as { last_seq: string };
   const since = encodeURIComponent(before.last_seq);
   const feed = new Feed(server, `/db/_changes?feed=continuous&heartbeat=1000&since=${since}`);
@@ -174,3 +147,41 @@ async function assertFeed(t: Test, feed: Feed, load: SplitLoad): Promise<void> {
   t.equal(feed.ended, false, 'it goes on');
   await feed.stop();
 }
+
+t.test('a live sync of PouchDB goes on over splits and merges', async (t) => {
+  const server = await TestServer.open(t, { settings: { 'reshard/rate': '0' } });
+  const ids = await fill(server, FEW_DOCUMENTS);
+  const directory = await mkdtemp(join(tmpdir(), 'divan-sync-'));
+  t.teardown(() => rm(directory, { recursive: true, force: true }));
+  const local = new PouchDB(join(directory, 'local'));
+  const remote = new PouchDB(
+    `${server.url.replace('http://', 'http://admin:secret-of-the-tests@')}/db`,
+  );
+  const sync = local.sync(remote, { live: true });
+  const written: string[] = [];
+  let going = true;
+  const write = async (db: typeof local, side: string) => {
+    for (let n = 0; going; n++) {
+      const { id } = await db.put({ _id: `${side}-${n}`, n });
+      written.push(id);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  };
+  const writers = [write(local, 'local'), write(remote, 'remote')];
+  await splitAndMerge(t, server);
+  going = false;
+  await Promise.all(writers);
+  const missing = async (db: typeof local) => {
+    const { rows } = await db.allDocs({ keys: written });
+    return rows.filter((row) => 'error' in row).map(({ key }) => key);
+  };
+  for (let turn = 0; turn < 200; turn++) {
+    if ((await missing(local)).length === 0 && (await missing(remote)).length === 0) break;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  t.strictSame(await missing(local), [], `all of ${written.length} came to the client`);
+  t.strictSame(await missing(remote), [], 'and to the server');
+  t.match((await server.get('/db')).body, { doc_count: ids.length + written.length });
+  sync.cancel();
+  await local.close();
+});
