@@ -9,6 +9,7 @@ import { readRow } from '../../../engine/shard/seq-tree.js';
 import { DesignFilter } from '../../../server/databases/change-filter.js';
 import { Changes, type ChangesOptions } from '../../../server/databases/changes.js';
 import type { Database } from '../../../server/databases/database.js';
+import type { ShardSlot } from '../../../server/databases/shard-slot.js';
 import { NOTHING_SEEN } from '../../../server/databases/since-token.js';
 import { randomInt, seededRandom, seedOf } from '../../support/seed.js';
 import { TestServer } from '../../support/server.js';
@@ -151,7 +152,7 @@ class Reader {
     return this.#changes.position.token();
   }
 
-  async read(rowsMax: number): Promise<void> {
+  async read(rowsMax: number, changed?: readonly ShardSlot[]): Promise<void> {
     this.isDone = await this.#changes.read(async (reading) => {
       let left = rowsMax;
       for await (const run of reading.runs()) {
@@ -163,7 +164,7 @@ class Reader {
         reading.take(run);
       }
       return true;
-    });
+    }, changed);
   }
 }
 
@@ -231,4 +232,20 @@ t.test('readers that are interrupted anywhere', async (t) => {
       t.match(reader.token, /^\d+-/);
     }
   }
+});
+
+t.test('a move between hearing of changes and reading them', async (t) => {
+  const { mover } = await start(t, 2);
+  const { database } = mover;
+  const reader = new Reader(database, { ends: false });
+  await reader.read(1e9);
+  const ids = Array.from({ length: 40 }, (_, n) => `doc-${n}`);
+  await write(database, ids);
+  const changed = database.current.slots.slice(1);
+  await mover.split(0, 2);
+  await reader.read(1e9, changed);
+  t.same(reader.ids.sort(), [...ids].sort());
+  await write(database, ['one more']);
+  await reader.read(1e9, [database.shardOf(Buffer.from('one more')).slot]);
+  t.equal(reader.ids.at(-1), 'one more');
 });
