@@ -25,12 +25,15 @@ t.test('the tour with curl', async (t) => {
   for (const line of lines) {
     t.match(line, /^curl /);
     const { stdout } = await run('bash', ['-c', `${here}\n${line.replace('curl', 'curl -sS')}`]);
-    t.notMatch(stdout, '"error"', line);
+    t.notMatch(stdout, /"error":"/, line);
     answers.push(stdout);
   }
-  t.equal(answers.length, 9);
+  t.equal(answers.length, 12);
   t.match(answers[2], '"name":"Bern","people":121631,"area":51.60}');
   t.match(answers[5], '"id":"lugano"');
   t.equal(answers[7], 'the map');
   t.match(answers[8], '"doc_count":4');
+  t.match(answers[9], '"ok":true');
+  t.match(answers[10], '"total_rows":2');
+  t.match(answers[11], '"shards"');
 });
