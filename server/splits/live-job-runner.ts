@@ -3,6 +3,7 @@
  * in. Everything can be done again after a crash at any point; whether the map was written is asked of the map.
  */
 import { basename, dirname, join } from 'node:path';
+import { DivanError } from '../../engine/errors.js';
 import { compactCheckpointPath } from '../../engine/rewrite/compact.js';
 import { Throttle } from '../../engine/rewrite/control.js';
 import { removeLeftovers } from '../../engine/rewrite/job.js';
@@ -38,7 +39,9 @@ export class LiveJobRunner implements JobRunner {
   async run(context: JobContext): Promise<void> {
     const job = context.job();
     const database = this.#databaseOf(job);
-    if (database !== undefined && !hasMoved(database, job)) await this.#move(context, database);
+    // What it copied may never have come into the map: it is for `discard` to remove both that and the sources.
+    if (database === undefined) throw new DivanError('NOT_FOUND', 'the database was deleted');
+    if (!hasMoved(database, job)) await this.#move(context, database);
     await this.#removeSources(context);
   }
 

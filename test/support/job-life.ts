@@ -18,11 +18,13 @@ export const SCENARIOS = ['undisturbed', 'killed', 'stopped', 'removed', 'delete
 export type Scenario = (typeof SCENARIOS)[number];
 
 export const NAME = 'db';
-/** Of each writer, before the first job and during each. */
+/** Of each writer, before the first job; and while one goes on, for at most so many writes. */
 const WRITES_BEFORE = 14;
-const WRITES_MEANWHILE = 9;
+const WRITES_MEANWHILE_MAX = 25;
+/** A writer waits for so many turns of the event loop before it writes again, at most. */
+const GAP_TURNS_MAX = 40;
 /** Something is done after so many operations of a job, at most. */
-const SOON_OPS = 110;
+const SOON_OPS = 220;
 
 export class JobLife {
   readonly disk = new SimulatedDisk();
@@ -46,11 +48,21 @@ export class JobLife {
   async perform(): Promise<void> {
     await this.#start();
     await this.log.write('database', NAME, () => {
-      const options = { q: 1, copies: 1, hashRule: 'document', security: new Uint8Array() } as const;
+      const options = {
+        q: 1,
+        copies: 1,
+        hashRule: 'document',
+        security: new Uint8Array(),
+      } as const;
       return this.#running.catalog.create(NAME, options);
     });
     const writers = ['a', 'b'].map((name) => this.#writer(name));
-    await this.#untilKilled(() => writeAll(writers, WRITES_BEFORE));
+    await this.#untilKilled(async () => {
+      // A job that was stopped finds then that it lacks purges which nobody can tell it of.
+      if (this.scenario === 'stopped')
+        await this.#database?.settings.change({ purgeInfosLimit: 1 });
+      await writeAll(writers, WRITES_BEFORE);
+    });
     this.begun = this.disk.ops.length;
     this.#watch();
     for (const type of ['split', 'merge'] as const) {
@@ -102,10 +114,7 @@ export class JobLife {
     let id: string | undefined;
     await this.#untilKilled(async () => {
       id = await this.#create(type);
-      await Promise.all([
-        this.#disturb(id),
-        ...writers.map((writer) => this.#goOnWriting([writer])),
-      ]);
+      await Promise.all([this.#disturb(id), ...writers.map((writer) => this.#goOnWriting(writer))]);
     });
     await this.#untilKilled(async () => {
       if (!(await this.#running.idle())) throw new Error(`the ${type} does not come to its end`);
@@ -124,9 +133,14 @@ export class JobLife {
   }
 
   /** Deletion of the database ends the writing. */
-  async #goOnWriting(writers: readonly JobWriter[]): Promise<void> {
+  async #goOnWriting(writer: JobWriter): Promise<void> {
+    const { jobs, host } = this.#running;
     try {
-      await writeAll(writers, WRITES_MEANWHILE);
+      for (let write = 0; write < WRITES_MEANWHILE_MAX && jobs.load.working > 0; write++) {
+        await writer.write();
+        const turns = randomInt(this.#random, GAP_TURNS_MAX);
+        for (let turn = 0; turn < turns; turn++) await host.yieldTurn();
+      }
     } catch (error) {
       if (this.scenario !== 'deleted' || !isDivanError(error, 'NOT_FOUND')) throw error;
     }
@@ -137,7 +151,8 @@ export class JobLife {
     const until = this.disk.ops.length + randomInt(this.#random, SOON_OPS);
     const { jobs, catalog, host } = this.#running;
     while (this.disk.ops.length < until && jobs.load.working > 0) await host.yieldTurn();
-    if (this.scenario === 'deleted') await this.log.write('database', '', () => catalog.remove(NAME));
+    if (this.scenario === 'deleted')
+      await this.log.write('database', '', () => catalog.remove(NAME));
     else if (this.scenario === 'removed') await this.#remove(id);
     else await this.#stopAndGoOn(id);
   }
@@ -155,12 +170,14 @@ export class JobLife {
     const { jobs } = this.#running;
     if (this.#random() < 0.5) {
       await this.log.write('switch', 'a reason', () => jobs.stop('a reason'));
+      await this.#writer('c').purge(randomInt(this.#random, 4));
       await this.log.write('switch', '', () => jobs.start());
       return;
     }
     await jobs.stopJob(id, 'another reason');
     if (jobs.get(id).state !== 'stopped') return;
     await this.log.write(`stop ${id}`, 'stopped', async () => undefined);
+    await this.#writer('c').purge(randomInt(this.#random, 4));
     await this.log.write(`stop ${id}`, '', () => jobs.resumeJob(id));
   }
 

@@ -3,20 +3,17 @@
  * before every operation in several ways, and starts a server on each state that the disk might be in. The job must go on by itself and
  * finish; each acknowledged write must be there once; and no file may be left that the map does not name.
  */
-import { createHash } from 'node:crypto';
 import { isDivanError } from '../../engine/errors.js';
-import { checkShard } from '../../engine/shard/check.js';
-import { FULL_RANGE, isInRange } from '../../engine/shard/hash.js';
-import { ReadOnlyShard } from '../../engine/shard/read-only-shard.js';
-import type { Leaf } from '../../engine/shard/seq-tree.js';
-import type { Snapshot } from '../../engine/shard/snapshot.js';
-import type { Database } from '../../server/databases/database.js';
-import type { DatabaseShard } from '../../server/databases/shard-set.js';
+import { damages, Found } from './job-findings.js';
 import { JobLife, NAME, SCENARIOS, type Scenario } from './job-life.js';
 import { DATA_DIR, JobNode } from './job-node.js';
-import { DELETED } from './job-writer.js';
 import { seededRandom } from './seed.js';
-import { type CrashClass, CrashError, type CrashState, type SimulatedDisk } from './simulated-disk.js';
+import {
+  type CrashClass,
+  CrashError,
+  type CrashState,
+  type SimulatedDisk,
+} from './simulated-disk.js';
 
 export interface JobPowerLossOptions {
   readonly seed: number;
@@ -29,6 +26,8 @@ export interface JobPowerLossOptions {
   readonly startCrashes: number;
   /** Every how many operations are looked at. */
   readonly stride: number;
+  /** Undefined for all. */
+  readonly scenarios?: readonly Scenario[];
 }
 
 export interface JobPowerLossResult {
@@ -43,6 +42,9 @@ export interface JobPowerLossResult {
 
 /** Why a job has failed whose removal came no further. */
 const BEING_REMOVED = 'it was being removed';
+
+/** What is done with the jobs, or the database, after the start. */
+type Course = 'gone on with' | 'removed' | 'deleted';
 
 interface Findings {
   readonly fingerprints: Set<string>;
@@ -83,7 +85,8 @@ async function judgeLife(
   findings: Findings,
 ): Promise<void> {
   const seed = options.seed + life * 7919;
-  const scenario = SCENARIOS[life % SCENARIOS.length] ?? 'undisturbed';
+  const scenarios = options.scenarios ?? SCENARIOS;
+  const scenario = scenarios[life % scenarios.length] ?? 'undisturbed';
   const lived = new JobLife(scenario, seed);
   try {
     await lived.perform();
@@ -143,24 +146,40 @@ class Judge {
     if (this.#judged.has(key)) return;
     this.#judged.add(key);
     const disk = state.open();
-    await this.#inspect(disk, at, what);
-    if (++this.#states % this.#options.startEvery !== 0) return;
+    const isCrashedAgain = ++this.#states % this.#options.startEvery === 0;
+    await this.#inspect(disk, at, what, isCrashedAgain ? 'gone on with' : this.#course());
+    if (!isCrashedAgain) return;
     this.#findings.classes.add('start-crash');
     for (let crash = 0; crash < this.#options.startCrashes; crash++) {
       const cut = Math.floor(this.#random() * (disk.ops.length + 1));
       const second = disk.crash(cut, this.#random);
       this.#findings.fingerprints.add(second.fingerprint);
-      await this.#inspect(second.open(), at, `${what}, operation ${cut} after the start`);
+      await this.#inspect(
+        second.open(),
+        at,
+        `${what}, operation ${cut} after the start`,
+        this.#course(),
+      );
     }
   }
 
-  async #inspect(disk: SimulatedDisk, at: number, what: string): Promise<void> {
+  #course(): Course {
+    const dice = this.#random();
+    if (dice < 0.15) return 'removed';
+    return dice < 0.2 ? 'deleted' : 'gone on with';
+  }
+
+  async #inspect(disk: SimulatedDisk, at: number, where: string, course: Course): Promise<void> {
+    const what = `${where}, ${course}`;
     const problems: string[] = [];
     try {
       const node = await JobNode.start(disk, this.#seed + 0x5000_0000 + this.#states);
-      problems.push(...(await this.#goOn(node, at)));
+      if (course === 'gone on with') problems.push(...(await this.#goOn(node, at)));
+      else if (course === 'deleted') await deleteDatabase(node);
+      else problems.push(...(await removeJobs(node)));
       const found = await new Found(node).read(problems);
-      problems.push(...this.#compare(found, at), ...this.#strays(disk, node));
+      if (course !== 'deleted') problems.push(...this.#compare(found, at, course));
+      problems.push(...this.#strays(disk, node));
       await node.close();
       problems.push(...(await damages(disk, node)));
     } catch (error) {
@@ -199,15 +218,18 @@ class Judge {
     return problems;
   }
 
-  #compare(found: ReadonlyMap<string, string>, at: number): string[] {
+  #compare(found: ReadonlyMap<string, string>, at: number, course: Course): string[] {
     const { log } = this.#life;
     const problems: string[] = [];
     const isThere = found.get('database') !== '';
     for (const key of new Set([...log.keys, ...found.keys()])) {
       if (key === 'switch' || key.startsWith('stop ')) continue;
+      if (course === 'removed' && (key === 'split' || key === 'merge')) continue;
       if (!isThere && key !== 'database') continue;
       const content = found.get(key) ?? '';
       const allowed = log.allowed(key, at);
+      // There the database keeps one of them.
+      if (key.startsWith('purge ') && this.#life.scenario === 'stopped') allowed.push('');
       if (allowed.includes(content)) continue;
       problems.push(`${key} is ${JSON.stringify(content)}, not ${JSON.stringify(allowed)}`);
     }
@@ -223,93 +245,17 @@ class Judge {
   }
 }
 
-/** Everything that can be found, by the names of its versions. */
-class Found {
-  readonly #node: JobNode;
-  readonly #found = new Map<string, string>();
-
-  constructor(node: JobNode) {
-    this.#node = node;
-  }
-
-  async read(problems: string[]): Promise<Map<string, string>> {
-    const { catalog, jobs } = this.#node;
-    const database = catalog.find(NAME);
-    this.#found.set('database', database === undefined ? '' : NAME);
-    for (const { job } of jobs.list()) this.#add(job.type, 'there', problems);
-    if (database !== undefined) await this.#readShards(database, problems);
-    return this.#found;
-  }
-
-  #add(key: string, content: string, problems: string[]): void {
-    const known = this.#found.get(key);
-    if (known !== undefined) problems.push(`${key} is there twice: ${known} and ${content}`);
-    this.#found.set(key, content);
-  }
-
-  async #readShards({ shards }: Database, problems: string[]): Promise<void> {
-    let next = 0;
-    for (const shard of shards) {
-      const { start, end } = shard.range;
-      if (start !== next) problems.push(`a range begins with ${start}, not with ${next}`);
-      next = end + 1;
-      await shard.slot.read((reader) => this.#readShard(shard, reader.snapshot(), problems));
-    }
-    if (next !== FULL_RANGE.end + 1) problems.push(`the ranges end before ${next}`);
-  }
-
-  async #readShard(
-    { range }: DatabaseShard,
-    snapshot: Snapshot,
-    problems: string[],
-  ): Promise<void> {
-    const { security, revsLimit } = snapshot.metadata;
-    const settings = security.length === 0 ? '' : `${Buffer.from(security)} ${revsLimit}`;
-    const others = this.#found.get('settings') ?? settings;
-    if (others !== settings) problems.push(`shards say ${others} and ${settings}`);
-    this.#found.set('settings', settings);
-    const listed = new Map<string, string>();
-    for await (const { id, leaves } of snapshot.documents({})) {
-      const [leaf] = leaves;
-      if (leaf === undefined || leaves.length > 1) problems.push(`${id} has not one leaf`);
-      listed.set(Buffer.from(id).toString(), await contentOfLeaf(snapshot, leaf));
-    }
-    for await (const { id, hash } of snapshot.changes()) {
-      const key = Buffer.from(id).toString();
-      if (!isInRange(hash, range)) problems.push(`${key} is in a shard of others`);
-      this.#add(`document ${key}`, listed.get(key) ?? 'not in by-id', problems);
-      listed.delete(key);
-    }
-    for (const key of listed.keys()) problems.push(`${key} is not among the changes`);
-    for await (const { id, body } of snapshot.localDocs({})) {
-      this.#add(`local ${Buffer.from(id)}`, Buffer.from(body).toString(), problems);
-    }
-    for await (const { uuid, id, revs } of snapshot.purges()) {
-      this.#add(Buffer.from(uuid).toString(), `${id} ${revs.join()}`, problems);
-    }
-  }
+async function deleteDatabase({ catalog }: JobNode): Promise<void> {
+  if (catalog.find(NAME) !== undefined) await catalog.remove(NAME);
 }
 
-/** As the writer notes it. */
-async function contentOfLeaf(snapshot: Snapshot, leaf: Leaf | undefined): Promise<string> {
-  if (leaf === undefined) return '';
-  if (leaf.deleted) return DELETED;
-  let text = Buffer.from(await snapshot.body(leaf)).toString();
-  for (const attachment of leaf.attachments) {
-    const md5 = createHash('md5');
-    for await (const piece of snapshot.attachment(attachment)) md5.update(piece);
-    text += ` ${md5.digest('hex')}`;
+/** Those that are past the map get to their end first, for which that may not wait. */
+async function removeJobs(node: JobNode): Promise<string[]> {
+  const { jobs, catalog } = node;
+  for (const { job } of jobs.list()) {
+    await jobs.remove(job.id);
   }
-  return text;
-}
-
-/** What the thorough check says of the files of a node that is closed. */
-async function damages(disk: SimulatedDisk, { catalog }: JobNode): Promise<string[]> {
-  const damages: string[] = [];
-  for (const { slot } of catalog.find(NAME)?.shards ?? []) {
-    await using shard = await ReadOnlyShard.open({ storage: disk }, slot.path);
-    const { problems } = await checkShard(shard);
-    damages.push(...problems.map(({ text }) => `${slot.path}: ${text}`));
-  }
-  return damages;
+  await node.idle();
+  await catalog.find(NAME)?.settings.settle();
+  return jobs.list().map(({ job, state }) => `a job that was removed is ${state} ${job.phase}`);
 }

@@ -1,6 +1,7 @@
 /** A writer of a database whose shards are split and merged meanwhile: everything that a database keeps, each write noted. */
-import { createHash } from 'node:crypto';
+
 import { Buffer } from 'node:buffer';
+import { createHash } from 'node:crypto';
 import { formatRev } from '../../engine/shard/revision.js';
 import type { Leaf } from '../../engine/shard/seq-tree.js';
 import type { Database } from '../../server/databases/database.js';
@@ -44,6 +45,16 @@ export class JobWriter {
     else await this.#document(choice);
   }
 
+  /** Makes some documents and purges them. */
+  async purge(count: number): Promise<void> {
+    const id = `${this.#name}-purged`;
+    for (let purge = 0; purge < count; purge++) {
+      await this.#put(id, undefined, false, false);
+      const leaf = await this.#leafOf(id);
+      if (leaf !== undefined) await this.#purge(id, leaf);
+    }
+  }
+
   async #document(choice: number): Promise<void> {
     const id = `${this.#name}${randomInt(this.#random, DOCUMENTS)}`;
     const leaf = await this.#leafOf(id);
@@ -54,7 +65,10 @@ export class JobWriter {
   /** As a client reads it before it writes. A document has one leaf. */
   #leafOf(id: string): Promise<Leaf | undefined> {
     const key = Buffer.from(id);
-    return this.#database().read(key, async (snapshot) => (await snapshot.document(key))?.leaves[0]);
+    return this.#database().read(
+      key,
+      async (snapshot) => (await snapshot.document(key))?.leaves[0],
+    );
   }
 
   async #put(id: string, leaf: Leaf | undefined, deleted: boolean, attach: boolean): Promise<void> {
