@@ -40,7 +40,8 @@ export class LiveJobRunner implements JobRunner {
   async run(context: JobContext): Promise<void> {
     const job = context.job();
     const database = this.#databaseOf(job);
-    if (database === undefined) throw new DivanError('NOT_FOUND', 'Database does not exist.');
+    // What it copied may never have come into the map: it is for `discard` to remove both that and the sources.
+    if (database === undefined) throw new DivanError('NOT_FOUND', 'the database was deleted');
     if (!hasMoved(database, job)) await this.#move(context, database);
     await this.#removeSources(context, database);
   }

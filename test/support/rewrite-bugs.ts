@@ -2,7 +2,7 @@
 import type { Edit, PlantedBug } from './edited-copy.js';
 
 /** A constant of a module with another value. */
-function constant(file: string, name: string, value: number): Edit {
+export function constant(file: string, name: string, value: number): Edit {
   const find = new RegExp(`const ${name} = [^;]+;`);
   return { file, find, replace: `const ${name} = ${value};` };
 }

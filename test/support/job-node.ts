@@ -1,0 +1,88 @@
+/** The parts of a server that keep something, with the manager of jobs among them, on a storage that loses power. */
+import pino from 'pino';
+import { CacheSpace } from '../../engine/shard/cache-space.js';
+import { ActiveTasks } from '../../server/active-tasks.js';
+import { Catalog } from '../../server/databases/catalog.js';
+import { ShardPool } from '../../server/databases/shard-pool.js';
+import { NodeRecords } from '../../server/node-records.js';
+import { JobManager } from '../../server/splits/job-manager.js';
+import { LiveJobRunner } from '../../server/splits/live-job-runner.js';
+import { EagerHost } from './eager-host.js';
+import { configOf } from './server-world.js';
+import type { SimulatedDisk } from './simulated-disk.js';
+
+export const DATA_DIR = '/data';
+/** A job that has not ended after so many turns of the event loop never will. */
+const TURNS_MAX = 50_000;
+
+export class JobNode {
+  readonly host: EagerHost;
+  readonly records: NodeRecords;
+  readonly pool: ShardPool;
+  readonly catalog: Catalog;
+  readonly jobs: JobManager;
+
+  private constructor(
+    host: EagerHost,
+    parts: Pick<JobNode, 'records' | 'pool' | 'catalog' | 'jobs'>,
+  ) {
+    this.host = host;
+    this.records = parts.records;
+    this.pool = parts.pool;
+    this.catalog = parts.catalog;
+    this.jobs = parts.jobs;
+  }
+
+  /** Starts as `DivanServer.build` does. */
+  static async start(disk: SimulatedDisk, seed: number): Promise<JobNode> {
+    const host = new EagerHost(seed);
+    const world = { storage: disk, host };
+    const records = await NodeRecords.open(world, DATA_DIR);
+    const pool = new ShardPool(world, {
+      openMax: 100,
+      idleMs: 1e9,
+      cache: new CacheSpace(64 * 1024),
+      overlayBytes: 64 * 1024,
+    });
+    const catalog = await Catalog.open(world, { records, pool, dataDir: DATA_DIR });
+    const config = configOf(
+      '[couchdb]',
+      `database_dir = ${DATA_DIR}`,
+      '[reshard]',
+      'rate = 0',
+      'max_write_pause = 60000',
+      'retry_interval = 100',
+    );
+    const jobs = JobManager.open({
+      world,
+      config,
+      records,
+      tasks: new ActiveTasks(host),
+      log: pino({ level: 'silent' }),
+      catalog,
+      compactions: { isRequested: () => false },
+      runner: new LiveJobRunner({ world, config, catalog, pool, dataDir: DATA_DIR, workers: 0 }),
+    });
+    // What fails here is tried again by whoever settles next.
+    catalog.settle(() => undefined);
+    jobs.begin();
+    return new JobNode(host, { records, pool, catalog, jobs });
+  }
+
+  /** Resolves when no job works, or would like to; false if that does not come. */
+  async idle(): Promise<boolean> {
+    for (let turn = 0; turn < TURNS_MAX; turn++) {
+      const { working, waiting } = this.jobs.load;
+      if (working === 0 && waiting === 0) return true;
+      await this.host.yieldTurn();
+    }
+    return false;
+  }
+
+  async close(): Promise<void> {
+    await this.jobs.close();
+    await this.pool.close();
+    await this.records.close();
+    this.host.die();
+  }
+}
