@@ -52,5 +52,5 @@ async function changes(
 function wholeNumber(option: string, text: string): number {
   const value = Number(text);
   if (/^[0-9]+$/.test(text) && Number.isSafeInteger(value)) return value;
-  throw new DivanError('LIMIT', `${option} takes a whole number`);
+  throw new DivanError('INVALID_SETTING', `${option} takes a whole number`);
 }

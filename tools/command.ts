@@ -37,13 +37,18 @@ export async function runCommand(
     const context = { storage: nodeStorage, host: nodeHost, signal: abort.signal, json };
     process.exitCode = (await work(context)) ? 0 : 1;
   } catch (error) {
-    process.exitCode = isDivanError(error, 'ABORTED') ? 130 : 1;
+    process.exitCode = exitCodeOf(error);
     reportError(error, json);
   } finally {
     process.stderr.off('error', ignoreBrokenPipe);
     process.off('SIGINT', onInterrupt);
     process.off('SIGTERM', onInterrupt);
   }
+}
+
+function exitCodeOf(error: unknown): number {
+  if (isDivanError(error, 'ABORTED')) return 130;
+  return isDivanError(error, 'INVALID_SETTING') ? 2 : 1;
 }
 
 /** Work goes on when whoever reads its progress goes away. */

@@ -57,7 +57,7 @@ async function load(
 ): Promise<boolean> {
   const batchDocs = Number(options.batch);
   if (!Number.isInteger(batchDocs) || batchDocs < 1 || batchDocs > 100_000) {
-    throw new DivanError('LIMIT', '--batch takes a whole number from 1 to 100000');
+    throw new DivanError('INVALID_SETTING', '--batch takes a whole number from 1 to 100000');
   }
   const shard = await openOrCreate(context, path, options);
   const loader = new Loader(context, shard, batchDocs, file === '-' ? 0 : await sizeOf(file));

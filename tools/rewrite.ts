@@ -120,7 +120,10 @@ function workersOf(text: string | undefined): number {
   if (text === undefined) return defaultWorkers();
   const workers = Number(text);
   if (Number.isInteger(workers) && workers >= 1 && workers <= WORKERS_MAX) return workers;
-  throw new DivanError('LIMIT', `--workers takes a whole number from 1 to ${WORKERS_MAX}`);
+  throw new DivanError(
+    'INVALID_SETTING',
+    `--workers takes a whole number from 1 to ${WORKERS_MAX}`,
+  );
 }
 
 /** Bytes a second, from a text such as `50MB/s`. */
@@ -128,7 +131,7 @@ function rateOf(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const rate = parseRate(text);
   if (rate !== undefined) return rate;
-  throw new DivanError('LIMIT', `--rate takes a rate ${RATE_EXPECTS}`);
+  throw new DivanError('INVALID_SETTING', `--rate takes a rate ${RATE_EXPECTS}`);
 }
 
 function readPlan(path: string | undefined): RewritePlan | undefined {

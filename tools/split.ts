@@ -44,11 +44,11 @@ async function splitCommand(
 ): Promise<boolean> {
   const { out, parts, range } = options;
   if (parts !== undefined && range !== undefined) {
-    throw new DivanError('INVALID_RANGE', 'give either --parts or --range');
+    throw new DivanError('INVALID_SETTING', 'give either --parts or --range');
   }
   if (options.discard === true) return discard(context, path, out);
   if (parts !== undefined && !/^\d+$/.test(parts)) {
-    throw new DivanError('INVALID_RANGE', `--parts takes a number from 2 to ${PARTS_MAX}`);
+    throw new DivanError('INVALID_SETTING', `--parts takes a number from 2 to ${PARTS_MAX}`);
   }
   const into =
     range === undefined ? { parts: Number(parts ?? 2) } : { ranges: range.map(parseRange) };

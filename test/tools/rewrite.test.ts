@@ -118,16 +118,19 @@ t.test('links are followed, permissions are kept, and bad input is one line', as
   for (const name of Object.keys(hashesBelow(out))) {
     t.equal(statSync(join(out, name)).mode & 0o777, 0o600, name);
   }
-  const refused: readonly (readonly string[])[] = [
-    ['split', shard, '--out', join(directory, 'a'), '--plan', directory],
-    ['split', shard, '--out', join(directory, 'b'), '--plan', join(directory, 'no', 'plan')],
-    ['split', shard, '--out', join(directory, 'c'), '--parts', 'abc'],
-    ['merge', shard, shard, '--out', join(directory, 'm.divan')],
-    ['compact', shard, '--workers', '0', '--dry-run'],
+  const refused: readonly (readonly [number, ...string[]])[] = [
+    [1, 'split', shard, '--out', join(directory, 'a'), '--plan', directory],
+    [1, 'split', shard, '--out', join(directory, 'b'), '--plan', join(directory, 'no', 'plan')],
+    [1, 'merge', shard, shard, '--out', join(directory, 'm.divan')],
+    [2, 'split', shard, '--out', join(directory, 'c'), '--parts', 'abc'],
+    [2, 'split', shard, '--out', join(directory, 'c'), '--rate', 'fast'],
+    [2, 'compact', shard, '--workers', '0', '--dry-run'],
+    [2, 'changes', shard, '--since', 'x'],
+    [2, 'serve', '--port', 'abc'],
   ];
-  for (const args of refused) {
+  for (const [expected, ...args] of refused) {
     const { code, stderr } = divan(...args);
-    t.equal(code, 1, args.join(' '));
+    t.equal(code, expected, args.join(' '));
     t.match(stderr, /^divan: [^\n]+ \([A-Z_]+\)\n$/);
   }
 });
