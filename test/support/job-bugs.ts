@@ -1,5 +1,7 @@
 /** What is changed in copies of the compiled program to test jobs: steps that are small, and bugs that must be found. */
 import type { Edit, PlantedBug } from './edited-copy.js';
+import type { Scenario } from './job-life.js';
+import type { Course } from './job-power-loss.js';
 import { constant, SMALL_STEPS } from './rewrite-bugs.js';
 
 /** So that a few writes take rounds of catching up, in which writers are slowed down. */
@@ -19,7 +21,14 @@ const RUNNER = 'server/splits/live-job-runner.js';
 const SHARD_MOVE = 'server/splits/shard-move.js';
 const MANAGER = 'server/splits/job-manager.js';
 
-export const JOB_BUGS: readonly PlantedBug[] = [
+export interface PlantedJobBug extends PlantedBug {
+  /** In which it shows; undefined for any. */
+  readonly scenario?: Scenario;
+  /** What must be done after a crash for it to show; undefined for whatever is done. */
+  readonly course?: Course;
+}
+
+export const JOB_BUGS: readonly PlantedJobBug[] = [
   {
     name: 'what the copies get while writes wait is not synced',
     file: 'rewrite/copies.js',
@@ -29,6 +38,7 @@ export const JOB_BUGS: readonly PlantedBug[] = [
   },
   {
     name: 'the map is in force before it is durable',
+    scenario: 'undisturbed',
     file: CATALOG,
     find: /const map = movedShardMap\(database\.map, from, to\);\s+try \{\s+await this\.#store\(map\);/,
     replace:
@@ -49,6 +59,8 @@ export const JOB_BUGS: readonly PlantedBug[] = [
   },
   {
     name: 'it is not kept that the map is about to be written',
+    course: 'removed',
+    scenario: 'undisturbed',
     file: SHARD_MOVE,
     find: "await context.update({ phase: 'update_shardmap', copied: followers.seqs });",
     replace: '',
@@ -80,6 +92,7 @@ export const JOB_BUGS: readonly PlantedBug[] = [
   },
   {
     name: 'local docs are not caught up',
+    scenario: 'undisturbed',
     file: CATCH_UP,
     find: 'await round.localDocs(source.has.localSeq);',
     replace: '',
@@ -116,12 +129,14 @@ export const JOB_BUGS: readonly PlantedBug[] = [
   },
   {
     name: 'what a job copied goes before it is durable that it does not go on',
+    scenario: 'removed',
     file: MANAGER,
     find: /if \(job\.isUnfinished\)\s+await job\.setState\('failed', reason\);/,
     replace: '',
   },
   {
     name: 'a job goes before what it copied',
+    scenario: 'removed',
     file: MANAGER,
     find: "await this.#undo(job, 'it was being removed');",
     replace: '',
@@ -139,12 +154,6 @@ export const JOB_BUGS: readonly PlantedBug[] = [
     replace: 'void this.#store.put(job).catch(() => undefined);',
   },
   {
-    name: 'a stop of all jobs is acknowledged before it is durable',
-    file: MANAGER,
-    find: 'await this.#store.setStopReason(reason);',
-    replace: 'void this.#store.setStopReason(reason).catch(() => undefined);',
-  },
-  {
     name: 'jobs do not go on at a start',
     file: MANAGER,
     find: 'this.#scheduler.open();',
@@ -152,6 +161,7 @@ export const JOB_BUGS: readonly PlantedBug[] = [
   },
   {
     name: 'a failed job is left as it is at a start',
+    scenario: 'removed',
     file: MANAGER,
     find: /this\.#settle\(managed\.turns\.run\(\(\) => this\.#scheduler\.discard\(managed\)\)\);/,
     replace: ';',
