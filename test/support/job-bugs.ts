@@ -34,7 +34,8 @@ export const JOB_BUGS: readonly PlantedJobBug[] = [
     file: 'rewrite/copies.js',
     find: 'await copy.shard.absorb(copy.batch, this.#seqs, this.#metadataOf(copy));',
     replace:
-      'const { file } = copy.shard, sync = file.sync; file.sync = async () => undefined; await copy.shard.absorb(copy.batch, this.#seqs, this.#metadataOf(copy)); file.sync = sync;',
+      'const { file } = copy.shard, sync = file.sync; file.sync = async () => undefined;' +
+      'await copy.shard.absorb(copy.batch, this.#seqs, this.#metadataOf(copy)); file.sync = sync;',
   },
   {
     name: 'the map is in force before it is durable',
@@ -55,7 +56,9 @@ export const JOB_BUGS: readonly PlantedJobBug[] = [
     file: SHARD_MOVE,
     find: 'const writePauseMs = await this.#tryToCut(followers, stop);',
     replace:
-      'for (const file of context.job().sources) await this.#input.world.storage.remove(this.#input.pathOf(file)); const writePauseMs = await this.#tryToCut(followers, stop);',
+      'const { world, pathOf } = this.#input;' +
+      'for (const file of context.job().sources) await world.storage.remove(pathOf(file));' +
+      'const writePauseMs = await this.#tryToCut(followers, stop);',
   },
   {
     name: 'it is not kept that the map is about to be written',
@@ -69,7 +72,9 @@ export const JOB_BUGS: readonly PlantedJobBug[] = [
     name: 'copies get their names before they are known to be complete',
     file: MOVE_LIVE,
     find: 'await writeCheckpoint(world.storage, files.checkpointPath, finishing);',
-    replace: 'await giveNames(world.storage, plan, files);',
+    replace:
+      'for (const { temporaryPath, path } of files.targets) await world.storage.link(temporaryPath, path);' +
+      'await writeCheckpoint(world.storage, files.checkpointPath, finishing);',
   },
   {
     name: 'the names of copies are not durable before they are known to be complete',
@@ -88,7 +93,8 @@ export const JOB_BUGS: readonly PlantedJobBug[] = [
     file: CATCH_UP,
     find: 'this.#copies.expect(this.#sources, snapshots);',
     replace:
-      'this.#copies.expect(this.#sources, snapshots); for (const [index, source] of this.#sources.entries()) source.has = snapshots[index].counters;',
+      'this.#copies.expect(this.#sources, snapshots);' +
+      'for (const [index, source] of this.#sources.entries()) source.has = snapshots[index].counters;',
   },
   {
     name: 'local docs are not caught up',

@@ -71,7 +71,9 @@ export class SplitKillBed {
       return undefined;
     });
     const life = { isOver: false };
-    const writing = this.load.run(server, () => life.isOver);
+    const writing = this.load
+      .run(server, () => life.isOver)
+      .catch((error: unknown) => this.problems.push(String(error)));
     const wasKilled = await this.#untilDoneOrKilled(server, posted, kill);
     life.isOver = true;
     await writing;

@@ -15,7 +15,7 @@ import { CRASH_CLASSES } from '../../support/simulated-disk.js';
 
 const STATES_MIN = 2000;
 /** A bug that is not found in so many rounds is missed. */
-const ROUNDS_MAX = 4;
+const ROUNDS_MAX = 3;
 const PHASES = [
   'initial_copy',
   'topoff1',
