@@ -69,14 +69,6 @@ export const JOB_BUGS: readonly PlantedJobBug[] = [
     replace: '',
   },
   {
-    name: 'copies get their names before they are known to be complete',
-    file: MOVE_LIVE,
-    find: 'await writeCheckpoint(world.storage, files.checkpointPath, finishing);',
-    replace:
-      'for (const { temporaryPath, path } of files.targets) await world.storage.link(temporaryPath, path);' +
-      'await writeCheckpoint(world.storage, files.checkpointPath, finishing);',
-  },
-  {
     name: 'the names of copies are not durable before they are known to be complete',
     file: MOVE_LIVE,
     find: 'await syncDirectories(world.storage, files.targets);',
@@ -124,8 +116,8 @@ export const JOB_BUGS: readonly PlantedJobBug[] = [
   {
     name: 'a job whose map is written copies once more',
     file: RUNNER,
-    find: 'if (database !== undefined && !hasMoved(database, job))',
-    replace: 'if (database !== undefined)',
+    find: 'if (!hasMoved(database, job))',
+    replace: '',
   },
   {
     name: 'a job that went past the map is undone',
