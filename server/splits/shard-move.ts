@@ -134,6 +134,9 @@ export class ShardMove {
   async #copy(move: Move, stop: AbortSignal): Promise<readonly Seqs[]> {
     const { world, context, workers, throttle } = this.#input;
     await context.update({ phase: 'initial_copy' });
+    // An earlier run may have been about to begin anew, and have got no further than to remove the checkpoint.
+    const hasCheckpoint = (await world.storage.identity(move.checkpointPath)) !== undefined;
+    if (!hasCheckpoint) await discardCopies(world, move);
     const copied = await copyShards(world, move, {
       workers,
       throttle,

@@ -1,5 +1,7 @@
 /** What is changed in copies of the compiled program to test jobs: steps that are small, and bugs that must be found. */
 import type { Edit, PlantedBug } from './edited-copy.js';
+import type { Scenario } from './job-life.js';
+import type { Course } from './job-power-loss.js';
 import { constant, SMALL_STEPS } from './rewrite-bugs.js';
 
 /** So that a few writes take rounds of catching up, in which writers are slowed down. */
@@ -19,16 +21,25 @@ const RUNNER = 'server/splits/live-job-runner.js';
 const SHARD_MOVE = 'server/splits/shard-move.js';
 const MANAGER = 'server/splits/job-manager.js';
 
-export const JOB_BUGS: readonly PlantedBug[] = [
+export interface PlantedJobBug extends PlantedBug {
+  /** In which it shows; undefined for any. */
+  readonly scenario?: Scenario;
+  /** What must be done after a crash for it to show; undefined for whatever is done. */
+  readonly course?: Course;
+}
+
+export const JOB_BUGS: readonly PlantedJobBug[] = [
   {
     name: 'what the copies get while writes wait is not synced',
     file: 'rewrite/copies.js',
     find: 'await copy.shard.absorb(copy.batch, this.#seqs, this.#metadataOf(copy));',
     replace:
-      'const { file } = copy.shard, sync = file.sync; file.sync = async () => undefined; await copy.shard.absorb(copy.batch, this.#seqs, this.#metadataOf(copy)); file.sync = sync;',
+      'const { file } = copy.shard, sync = file.sync; file.sync = async () => undefined;' +
+      'await copy.shard.absorb(copy.batch, this.#seqs, this.#metadataOf(copy)); file.sync = sync;',
   },
   {
     name: 'the map is in force before it is durable',
+    scenario: 'undisturbed',
     file: CATALOG,
     find: /const map = movedShardMap\(database\.map, from, to\);\s+try \{\s+await this\.#store\(map\);/,
     replace:
@@ -45,19 +56,17 @@ export const JOB_BUGS: readonly PlantedBug[] = [
     file: SHARD_MOVE,
     find: 'const writePauseMs = await this.#tryToCut(followers, stop);',
     replace:
-      'for (const file of context.job().sources) await this.#input.world.storage.remove(this.#input.pathOf(file)); const writePauseMs = await this.#tryToCut(followers, stop);',
+      'const { world, pathOf } = this.#input;' +
+      'for (const file of context.job().sources) await world.storage.remove(pathOf(file));' +
+      'const writePauseMs = await this.#tryToCut(followers, stop);',
   },
   {
     name: 'it is not kept that the map is about to be written',
+    course: 'removed',
+    scenario: 'undisturbed',
     file: SHARD_MOVE,
     find: "await context.update({ phase: 'update_shardmap', copied: followers.seqs });",
     replace: '',
-  },
-  {
-    name: 'copies get their names before they are known to be complete',
-    file: MOVE_LIVE,
-    find: 'await writeCheckpoint(world.storage, files.checkpointPath, finishing);',
-    replace: 'await giveNames(world.storage, plan, files);',
   },
   {
     name: 'the names of copies are not durable before they are known to be complete',
@@ -76,10 +85,12 @@ export const JOB_BUGS: readonly PlantedBug[] = [
     file: CATCH_UP,
     find: 'this.#copies.expect(this.#sources, snapshots);',
     replace:
-      'this.#copies.expect(this.#sources, snapshots); for (const [index, source] of this.#sources.entries()) source.has = snapshots[index].counters;',
+      'this.#copies.expect(this.#sources, snapshots);' +
+      'for (const [index, source] of this.#sources.entries()) source.has = snapshots[index].counters;',
   },
   {
     name: 'local docs are not caught up',
+    scenario: 'undisturbed',
     file: CATCH_UP,
     find: 'await round.localDocs(source.has.localSeq);',
     replace: '',
@@ -105,8 +116,8 @@ export const JOB_BUGS: readonly PlantedBug[] = [
   {
     name: 'a job whose map is written copies once more',
     file: RUNNER,
-    find: 'if (database !== undefined && !hasMoved(database, job))',
-    replace: 'if (database !== undefined)',
+    find: 'if (!hasMoved(database, job))',
+    replace: '',
   },
   {
     name: 'a job that went past the map is undone',
@@ -116,12 +127,14 @@ export const JOB_BUGS: readonly PlantedBug[] = [
   },
   {
     name: 'what a job copied goes before it is durable that it does not go on',
+    scenario: 'removed',
     file: MANAGER,
     find: /if \(job\.isUnfinished\)\s+await job\.setState\('failed', reason\);/,
     replace: '',
   },
   {
     name: 'a job goes before what it copied',
+    scenario: 'removed',
     file: MANAGER,
     find: "await this.#undo(job, 'it was being removed');",
     replace: '',
@@ -139,12 +152,6 @@ export const JOB_BUGS: readonly PlantedBug[] = [
     replace: 'void this.#store.put(job).catch(() => undefined);',
   },
   {
-    name: 'a stop of all jobs is acknowledged before it is durable',
-    file: MANAGER,
-    find: 'await this.#store.setStopReason(reason);',
-    replace: 'void this.#store.setStopReason(reason).catch(() => undefined);',
-  },
-  {
     name: 'jobs do not go on at a start',
     file: MANAGER,
     find: 'this.#scheduler.open();',
@@ -152,6 +159,7 @@ export const JOB_BUGS: readonly PlantedBug[] = [
   },
   {
     name: 'a failed job is left as it is at a start',
+    scenario: 'removed',
     file: MANAGER,
     find: /this\.#settle\(managed\.turns\.run\(\(\) => this\.#scheduler\.discard\(managed\)\)\);/,
     replace: ';',

@@ -27,7 +27,9 @@ export interface JobPowerLossOptions {
   /** Every how many operations are looked at. */
   readonly stride: number;
   /** Undefined for all. */
-  readonly scenarios?: readonly Scenario[];
+  readonly scenarios?: readonly Scenario[] | undefined;
+  /** What is done after a start; undefined for any. */
+  readonly course?: Course | undefined;
 }
 
 export interface JobPowerLossResult {
@@ -44,7 +46,7 @@ export interface JobPowerLossResult {
 const BEING_REMOVED = 'it was being removed';
 
 /** What is done with the jobs, or the database, after the start. */
-type Course = 'gone on with' | 'removed' | 'deleted';
+export type Course = 'gone on with' | 'removed' | 'deleted';
 
 interface Findings {
   readonly fingerprints: Set<string>;
@@ -159,29 +161,37 @@ class Judge {
         at,
         `${what}, operation ${cut} after the start`,
         this.#course(),
+        true,
       );
     }
   }
 
   #course(): Course {
     const dice = this.#random();
+    if (this.#options.course !== undefined) return this.#options.course;
     if (dice < 0.15) return 'removed';
     return dice < 0.2 ? 'deleted' : 'gone on with';
   }
 
-  async #inspect(disk: SimulatedDisk, at: number, where: string, course: Course): Promise<void> {
+  async #inspect(
+    disk: SimulatedDisk,
+    at: number,
+    where: string,
+    course: Course,
+    isAgain = false,
+  ): Promise<void> {
     const what = `${where}, ${course}`;
     const problems: string[] = [];
     try {
       const node = await JobNode.start(disk, this.#seed + 0x5000_0000 + this.#states);
-      if (course === 'gone on with') problems.push(...(await this.#goOn(node, at)));
+      if (course === 'gone on with') problems.push(...(await this.#goOn(node, at, isAgain)));
       else if (course === 'deleted') await deleteDatabase(node);
       else problems.push(...(await removeJobs(node)));
       const found = await new Found(node).read(problems);
       if (course !== 'deleted') problems.push(...this.#compare(found, at, course));
-      problems.push(...this.#strays(disk, node));
+      // What the start began in the background ends before.
       await node.close();
-      problems.push(...(await damages(disk, node)));
+      problems.push(...this.#strays(disk, node), ...(await damages(disk, node)));
     } catch (error) {
       if (!isDivanError(error)) throw error;
       problems.push(`${error.message} (${error.code}) ${error.stack}`);
@@ -189,19 +199,20 @@ class Judge {
     for (const problem of problems) this.#findings.violations.push(`${what}: ${problem}`);
   }
 
-  /** Has the jobs get to their end, those that were stopped too. */
-  async #goOn(node: JobNode, at: number): Promise<string[]> {
+  /** Has the jobs get to their end, those that were stopped too; unless it `isAgain`, they were as was acknowledged. */
+  async #goOn(node: JobNode, at: number, isAgain: boolean): Promise<string[]> {
     const { jobs, catalog } = node;
     const { log } = this.#life;
     const problems: string[] = [];
     const stopReason = jobs.stopReason ?? '';
-    if (!log.allowed('switch', at).includes(stopReason)) {
+    if (!isAgain && !log.allowed('switch', at).includes(stopReason)) {
       problems.push(`all jobs are stopped because of "${stopReason}"`);
     }
     await jobs.start();
     for (const { job, state } of jobs.list()) {
       const isStopped = log.allowed(`stop ${job.id}`, at);
-      if (state !== 'stopped' && !isStopped.includes('')) problems.push('a stopped job is not');
+      if (!isAgain && state !== 'stopped' && !isStopped.includes(''))
+        problems.push('a stopped job is not');
       if (state === 'stopped') await jobs.resumeJob(job.id);
     }
     if (!(await node.idle())) {

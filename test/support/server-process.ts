@@ -20,6 +20,8 @@ export interface ProcessOptions {
   readonly settings?: Readonly<Record<string, string>>;
   /** What stands before the command, such as a shell that sets limits first. */
   readonly wrapper?: readonly string[];
+  /** What is run instead of the command, with the same arguments. */
+  readonly program?: string;
 }
 
 export class ServerProcess {
@@ -49,6 +51,7 @@ export class ServerProcess {
     dataDir,
     settings = {},
     wrapper = [],
+    program = CLI,
   }: ProcessOptions): Promise<ServerProcess> {
     const startedAt = performance.now();
     const command = [
@@ -58,7 +61,7 @@ export class ServerProcess {
       '-u',
       'NODE_OPTIONS',
       process.execPath,
-      CLI,
+      program,
       'serve',
       '--port',
       '0',
@@ -66,8 +69,8 @@ export class ServerProcess {
       dataDir,
     ];
     const env: NodeJS.ProcessEnv = { ...process.env, ...settings, DIVAN_ADMIN: ADMIN };
-    const [program = '', ...args] = command;
-    const child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
+    const [first = '', ...args] = command;
+    const child = spawn(first, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
     const stderr: string[] = [];
     child.stderr.on('data', (bytes) => stderr.push(String(bytes)));
     const ended = new Promise<{ code: number | null; signal: string | null }>((resolve) =>
