@@ -46,7 +46,7 @@ export async function copyShards(
   move: Move,
   options: JobOptions,
 ): Promise<readonly Seqs[]> {
-  const crew = new Crew(world, options);
+  const crew = new Crew(world, { ...options, background: true });
   try {
     const job = await prepareCopy(world, move);
     for (const [index, source] of move.sources.entries()) {
