@@ -49,10 +49,12 @@ export class Crew {
 
   /** Undefined where the calling thread does the work. */
   readonly #start: CrewStart | undefined;
+  readonly #background: boolean;
 
   /** Threads take a tenth of a second to start, and whoever makes a crew can do something else meanwhile. */
   constructor(world: ShardWorld, { workers, throttle, verify, background = false }: CrewOptions) {
     this.#world = world;
+    this.#background = background;
     this.throttle = throttle ?? new Throttle();
     this.workers = workers ?? WORKERS_DEFAULT;
     if (this.workers === 0) return;
@@ -133,6 +135,7 @@ export class Crew {
       task,
       port: port2,
       cells,
+      background: this.#background,
       checkpoints: onCheckpoint !== undefined || onDigest !== undefined,
     };
     const abandon = new AbortController();

@@ -48,6 +48,8 @@ export interface FlushInput {
   readonly frozen: OverlaySet;
   /** The end of the file when they were frozen: later commits are not in the new state. */
   readonly replayFrom: FilePos;
+  /** True if no commits wait for that of the flush, so that it can be left to sync all that was written. */
+  readonly alone?: boolean;
 }
 
 /**
@@ -69,6 +71,7 @@ export async function flush(
   const counters = countersOf(state.counters, roots);
   const ref = sink.append(encodeState({ ...state, counters, roots }));
   await sink.finish();
+  if (input.alone !== true) await file.sync();
   const start = file.reserve(RECORD_BYTES);
   await file.commit({
     bytes: new Uint8Array(RECORD_BYTES),
