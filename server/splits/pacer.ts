@@ -15,8 +15,8 @@ import { RATE_MIN } from '../../engine/rewrite/rate.js';
 import type { EventLoopWatch } from '../world.js';
 
 const LOOK_MS = 250;
-/** An event loop that serves many requests is late by some milliseconds by itself. */
-export const LATE_MS = 8;
+/** One that serves as many requests as it can is late by a few tenths of a millisecond by itself. */
+export const LATE_MS = 1;
 const FALL = 0.75;
 const RISE_SHARE = 1 / 16;
 const LEAST_SHARE = 1 / 16;
