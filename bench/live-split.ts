@@ -14,6 +14,8 @@ import type { BenchInput, BenchResult, BenchRun } from './result.js';
 const DATABASE = 'live';
 const CAUGHT_UP = 'caught';
 const SEEDS = { documents: 1, posted: 2 } as const;
+/** In less time there might be no write at all. */
+const QUIET_SECONDS_MIN = 1;
 const OF_QUIET = 'of no split';
 const P99_OF_QUIET = 'p99 of no split';
 /** Of the documents: how many are posted while the copy is made that then catches up. */
@@ -132,8 +134,9 @@ async function measureOnce({
 }: Measured): Promise<{ found: LiveRun; merged: string }> {
   const from = timeOfDay();
   const quiet = await server.observe(async () => {
-    await new Promise((resolve) => setTimeout(resolve, input.seconds * 1000));
-    return { seconds: input.seconds };
+    const seconds = Math.max(QUIET_SECONDS_MIN, input.seconds);
+    await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+    return { seconds };
   });
   const calm = { from, to: timeOfDay() };
   const done: DoneJob[] = [];
