@@ -2,7 +2,8 @@
 import type { BenchServer } from './http-servers.js';
 import type { Stretch } from './live-times.js';
 
-/** How often a job is looked at. */
+/** How often a job is looked at: seldom while the load is measured, which that takes something from, and often when it may cut over. */
+const LOOK_COPYING_MS = 200;
 const LOOK_MS = 10;
 /** A job that takes longer has failed. */
 const JOB_MS = 600_000;
@@ -71,7 +72,8 @@ export class LiveJobs {
       pauseMs = job.state_info.write_pause_ms ?? pauseMs;
       if (job.job_state === 'completed') return this.#done(id, job, pauseMs);
       if (job.job_state === 'failed') throw new Error(`a job failed: ${JSON.stringify(job)}`);
-      await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+      const lookMs = job.split_state === 'initial_copy' ? LOOK_COPYING_MS : LOOK_MS;
+      await new Promise((resolve) => setTimeout(resolve, lookMs));
     }
     throw new Error('a job takes too long');
   }
