@@ -39,6 +39,10 @@ const SPEED: readonly Column[] = [
 const USAGE: readonly Column[] = [
   { title: 'p50 ms', value: ({ p50Ms }) => p50Ms, format: fixed(2) },
   { title: 'p99 ms', value: ({ p99Ms }) => p99Ms, format: fixed(2) },
+  { title: 'max ms', value: ({ maxMs }) => maxMs, format: fixed(2) },
+  { title: 'write pause ms', value: ({ pauseMs }) => pauseMs, format: fixed(2) },
+  { title: 'writes before', value: ({ acknowledged }) => acknowledged, format: rounded },
+  { title: 'failures', value: ({ failures }) => failures, format: rounded },
   {
     title: 'CPU us/doc',
     value: (run, result) => run.cpuSeconds && (1e6 * run.cpuSeconds) / (run.docs ?? result.docs),

@@ -54,8 +54,8 @@ export class BenchServer {
   }
 
   /** Sends a request as the admin. Throws unless it succeeds. */
-  call(method: string, path: string): Promise<string> {
-    const headers = { Authorization: AUTHORIZATION };
+  call(method: string, path: string, body?: object): Promise<string> {
+    const headers = { Authorization: AUTHORIZATION, 'Content-Type': 'application/json' };
     const { port } = this;
     return new Promise((resolve, reject) => {
       // On a connection of its own: one that was kept may have been closed while this thread waited for a client.
@@ -74,7 +74,7 @@ export class BenchServer {
         });
       });
       sent.once('error', reject);
-      sent.end();
+      sent.end(body === undefined ? undefined : JSON.stringify(body));
     });
   }
 

@@ -47,6 +47,13 @@ export interface BenchRun extends Usage {
   /** How long a request took. */
   readonly p50Ms?: number | undefined;
   readonly p99Ms?: number | undefined;
+  readonly maxMs?: number | undefined;
+  /** The longest time for which the server held writes for a cutover, as it says itself. */
+  readonly pauseMs?: number | undefined;
+  /** The fewest documents that were acknowledged in the second before a cutover. */
+  readonly acknowledged?: number | undefined;
+  /** Requests that were not answered as they should be. */
+  readonly failures?: number | undefined;
   /** Copying the source in blocks of 1 MiB and syncing the copy, in the same turn. */
   readonly copySeconds?: number | undefined;
   /** The same with a CRC-32 of every block. */

@@ -50,7 +50,7 @@ import type { JobRunner } from './splits/job.js';
 import { JobManager } from './splits/job-manager.js';
 import { LiveJobRunner } from './splits/live-job-runner.js';
 import { Uuids } from './uuids.js';
-import type { ServerWorld } from './world.js';
+import type { EventLoopWatch, ServerWorld } from './world.js';
 
 export interface ServerOptions {
   readonly world: ServerWorld;
@@ -62,6 +62,8 @@ export interface ServerOptions {
   readonly admin: string | undefined;
   /** Undefined to do without what the process knows of itself. */
   readonly process?: ProcessMeter | undefined;
+  /** Undefined where the work of jobs goes on at one rate, however late the event loop is. */
+  readonly watchEventLoop?: (() => EventLoopWatch) | undefined;
   /** The thread that hashes passwords; 0 for none, where nothing may run beside this one. */
   readonly hashThreads?: 0 | 1;
   /** Threads for a compaction; 0 for none, as a storage that only this thread can reach needs. */
@@ -122,9 +124,11 @@ export class DivanServer {
   }
 
   static async #assemble(
-    { world, config, log, version, admin, process, runner, rewriteWorkers: workers }: ServerOptions,
+    options: ServerOptions,
     parts: Pick<Services, 'records' | 'hasher' | 'tasks' | 'compactions' | 'pool'>,
   ): Promise<DivanServer> {
+    const { world, config, log, version, admin, process, watchEventLoop } = options;
+    const { rewriteWorkers: workers } = options;
     const { records, hasher, tasks, compactions, pool } = parts;
     const feeds = new FeedLimits();
     const { host } = world;
@@ -151,7 +155,9 @@ export class DivanServer {
       log,
       catalog,
       compactions,
-      runner: runner ?? new LiveJobRunner({ world, config, catalog, pool, dataDir, workers }),
+      runner:
+        options.runner ??
+        new LiveJobRunner({ world, config, catalog, pool, dataDir, workers, watchEventLoop }),
     });
     const stopping = new AbortController();
     // Any number of feeds listen to it.

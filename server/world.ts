@@ -7,6 +7,13 @@ export interface ServerHost extends Host {
   timeOfDay(): number;
 }
 
+/** Sees how late the event loop of the server is. */
+export interface EventLoopWatch {
+  /** By how many milliseconds it was late, on average, since this was asked before. */
+  lateness(): number;
+  close(): void;
+}
+
 export interface ServerWorld {
   readonly storage: Storage;
   readonly host: ServerHost;

@@ -12,7 +12,7 @@ import { Listener, listenerOptions } from '../server/listener.js';
 import { DivanServer } from '../server/server.js';
 import type { ServerWorld } from '../server/world.js';
 import { ignoreBrokenPipe, runCommand } from './command.js';
-import { processMeter } from './process-meter.js';
+import { processMeter, watchEventLoop } from './process-meter.js';
 
 const WORLD: ServerWorld = {
   storage: nodeStorage,
@@ -72,6 +72,7 @@ async function serve(
     log,
     version: packageVersion(),
     process: processMeter(),
+    watchEventLoop,
     admin: process.env[ADMIN_ENVIRONMENT],
   });
   tellOfAdmin(server);

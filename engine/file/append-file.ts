@@ -251,17 +251,18 @@ export class AppendFile {
   /** Makes everything whose `write` has resolved durable. After an error the file is failed. */
   async sync(): Promise<void> {
     this.assertWritable();
-    try {
-      await this.#file.sync();
-    } catch (error) {
-      throw this.fail(error);
-    }
+    await this.#orFail(this.#file.sync());
   }
 
   /** Reads and checks the run of a ref. The result belongs to the caller. Throws `CHECKSUM`, `IO`, `CLOSED`. */
   read(ref: Ref): Promise<Buffer> {
     if (this.#closed) throw new DivanError('CLOSED', `${this.path} is closed`, { path: this.path });
     return readRun(this.#file, ref, this.#end);
+  }
+
+  /** Reads bytes that the caller checks, fewer where the file ends or the system gives fewer at a time. Throws `IO`, `CLOSED`. */
+  readInto(into: Uint8Array, pos: number): Promise<number> {
+    return this.#file.read(into, pos);
   }
 
   /** Puts the salvage frame for a run of `length` bytes before it: `bytes[at, at + RUN_FRAME_BYTES)`. */
@@ -318,11 +319,7 @@ export class AppendFile {
 
   /** Makes the name durable. After an error the file is failed: which file the name is of after a crash is not known. */
   async syncName(): Promise<void> {
-    try {
-      await this.#storage.syncDirectory(dirname(this.#path));
-    } catch (error) {
-      throw this.fail(error);
-    }
+    await this.#orFail(this.#storage.syncDirectory(dirname(this.#path)));
   }
 
   /**
@@ -430,16 +427,17 @@ export class AppendFile {
     }
     await this.write(tail, newest.start);
     await this.sync();
-    try {
-      await this.#file.truncate(end);
-    } catch (error) {
-      throw this.fail(error);
-    }
+    await this.#orFail(this.#file.truncate(end));
     await this.sync();
     this.#newest = newest;
     this.#end = end;
     this.#generation = newest.generation + 1;
     await this.#writeMarker('open');
+  }
+
+  /** Fails the file if what was begun fails. */
+  async #orFail(begun: Promise<void>): Promise<void> {
+    await begun.catch((error: unknown) => Promise.reject(this.fail(error)));
   }
 
   /** Fails the file. Returns the error. */

@@ -60,6 +60,9 @@ function mapped(what: string, path: string, errno: string, cause: unknown): Diva
   return new DivanError(code, `can not ${what} ${path}: ${reason}`, { path, errno }, cause);
 }
 
+/** What blocks the thread. */
+type Blocking = 'nothing' | 'reading' | 'all';
+
 /**
  * States: open -> closing (`close` was called; calls under way go on) -> closed. Nothing may reach the system with the
  * descriptor once it is closed, because the system hands its number to the next file that is opened.
@@ -67,47 +70,44 @@ function mapped(what: string, path: string, errno: string, cause: unknown): Diva
 class NodeFile implements StorageFile {
   readonly path: string;
   readonly #fd: number;
-  readonly #blocks: boolean;
+  readonly #blocks: Blocking;
   #calls = 0;
   #closing: Promise<void> | undefined;
   #drained: (() => void) | undefined;
 
-  /** `blocks`: reading blocks the thread. */
-  constructor(path: string, fd: number, blocks: boolean) {
+  constructor(path: string, fd: number, blocks: Blocking) {
     this.path = path;
     this.#fd = fd;
     this.#blocks = blocks;
   }
 
   read(into: Uint8Array, position: number): Promise<number> {
-    if (this.#blocks) return this.#readBlocking(into, position);
+    if (this.#blocks !== 'nothing') {
+      return this.#block('read', () => fs.readSync(this.#fd, into, 0, into.length, position));
+    }
     return this.#call('read', (done: Answer<number>) => {
       fs.read(this.#fd, into, 0, into.length, position, done);
     });
   }
 
-  async #readBlocking(into: Uint8Array, position: number): Promise<number> {
-    this.#assertOpen();
-    try {
-      return fs.readSync(this.#fd, into, 0, into.length, position);
-    } catch (error) {
-      throw mapped('read', this.path, errnoOf(error), error);
-    }
-  }
-
   write(bytes: Uint8Array, position: number): Promise<number> {
+    if (this.#blocks === 'all') {
+      return this.#block('write', () => {
+        const count = fs.writeSync(this.#fd, bytes, 0, bytes.length, position);
+        if (count === 0 && bytes.length > 0) throw nothingWritten();
+        return count;
+      });
+    }
     return this.#call('write', (done: Answer<number>) => {
       fs.write(this.#fd, bytes, 0, bytes.length, position, (error, count) => {
         const stuck = error === null && count === 0 && bytes.length > 0;
-        done(
-          stuck ? Object.assign(new Error('nothing was written'), { code: 'ENOSPC' }) : error,
-          count,
-        );
+        done(stuck ? nothingWritten() : error, count);
       });
     });
   }
 
   sync(): Promise<void> {
+    if (this.#blocks === 'all') return this.#block('sync', () => fs.fdatasyncSync(this.#fd));
     return this.#call('sync', (done: Answer<void>) => fs.fdatasync(this.#fd, done));
   }
 
@@ -167,6 +167,16 @@ class NodeFile implements StorageFile {
     return this.#call('examine', (done: Answer<fs.Stats>) => fs.fstat(this.#fd, done));
   }
 
+  /** Makes a call on this thread. */
+  async #block<T>(what: string, call: () => T): Promise<T> {
+    this.#assertOpen();
+    try {
+      return call();
+    } catch (error) {
+      throw mapped(what, this.path, errnoOf(error), error);
+    }
+  }
+
   /** As `run`, and counts the calls under way. */
   #call<T>(what: string, call: (done: Answer<T>) => void): Promise<T> {
     return new Promise((resolve, reject) => {
@@ -184,6 +194,10 @@ class NodeFile implements StorageFile {
     if (this.#closing === undefined) return;
     throw new DivanError('CLOSED', `${this.path} was closed before this call`, { path: this.path });
   }
+}
+
+function nothingWritten(): NodeJS.ErrnoException {
+  return Object.assign(new Error('nothing was written'), { code: 'ENOSPC' });
 }
 
 function identityOf(stats: fs.Stats): string {
@@ -213,7 +227,7 @@ async function openFile(
   path: string,
   mode: OpenMode,
   like: string | undefined,
-  blocks: boolean,
+  blocks: Blocking,
 ): Promise<StorageFile> {
   // What is put beside the file or in its place must not end beside a link to it or in the place of that.
   const place = mode === 'write' ? await withoutLink(path) : path;
@@ -235,7 +249,7 @@ async function withoutLink(path: string): Promise<string> {
 }
 
 export const nodeStorage: Storage = {
-  open: (path, mode, like) => openFile(path, mode, like, false),
+  open: (path, mode, like) => openFile(path, mode, like, 'nothing'),
   async identity(path) {
     try {
       return identityOf(await stat(path));
@@ -291,9 +305,18 @@ export const nodeStorage: Storage = {
  */
 export const blockingStorage: Storage = {
   ...nodeStorage,
-  open: (path, mode, like) => openFile(path, mode, like, true),
+  open: (path, mode, like) => openFile(path, mode, like, 'reading'),
 };
 
 function stat(path: string): Promise<fs.Stats> {
   return run('examine', path, (done: Answer<fs.Stats>) => fs.stat(path, done));
 }
+
+/**
+ * For worker threads that copy while the process serves others: writing and syncing block the thread as well. The process has few threads
+ * for the calls of all that do not block, and a sync of much that was written would keep those waiting that requests wait for.
+ */
+export const backgroundStorage: Storage = {
+  ...nodeStorage,
+  open: (path, mode, like) => openFile(path, mode, like, 'all'),
+};

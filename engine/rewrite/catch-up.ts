@@ -6,19 +6,23 @@
 import { DivanError } from '../errors.js';
 import { readSeq } from '../file/byte-reader.js';
 import { ByteWriter, SEQ_BYTES, writeSeq } from '../file/byte-writer.js';
-import type { Ref } from '../file/ref.js';
+import { CODEC_RAW, type Ref } from '../file/ref.js';
 import type { Attachment } from '../shard/attachment-list.js';
 import { hashOf } from '../shard/hash.js';
 import { LOCAL_PREFIX, localSeqOf } from '../shard/local-tree.js';
 import { decodePurgeInfo } from '../shard/purge-tree.js';
-import { type Leaf, seqKey, writeLeaves } from '../shard/seq-tree.js';
+import { type Leaf, readRow, seqKey, writeLeaves } from '../shard/seq-tree.js';
 import type { Shard } from '../shard/shard.js';
-import type { Change, Snapshot } from '../shard/snapshot.js';
+import { type Change, changesKeys, type Snapshot } from '../shard/snapshot.js';
 import type { Seqs } from '../shard/state.js';
 import { Copies, type Copy } from './copies.js';
+import { Extents } from './extents.js';
 import { SeqMap } from './seq-map.js';
 
-const DOCUMENTS_AT_ONCE = 64;
+/** Few enough that what is done with them, some milliseconds, does not keep requests waiting. */
+const DOCUMENTS_AT_ONCE = 256;
+/** Longer bodies are read by themselves. */
+const GATHERED_BYTES_MAX = 64 * 1024;
 const DOCUMENTS_BYTES = 8 * 1024 * 1024;
 const LOCAL_PREFIX_BYTES = Buffer.from(LOCAL_PREFIX);
 
@@ -115,12 +119,20 @@ class Round {
   readonly #copies: Copies;
   readonly #goOn: () => void;
   readonly #leaves = new ByteWriter();
+  /** Of the documents that are copied together. */
+  readonly #bodies: Extents;
+  readonly #bodyNumbers = new Map<number, number>();
 
   constructor(source: CatchUpSource, snapshot: Snapshot, copies: Copies, goOn: () => void) {
     this.#source = source;
     this.#snapshot = snapshot;
     this.#copies = copies;
     this.#goOn = goOn;
+    const { file } = source.shard;
+    this.#bodies = new Extents({
+      path: file.path,
+      read: (into, position) => file.readInto(into, position),
+    });
   }
 
   /** Purge infos after a purge seq, and what they removed; and those that were dropped meanwhile go. */
@@ -166,17 +178,36 @@ class Round {
     let together: Change[] = [];
     let bytes = 0;
     const copyAll = async () => {
+      await this.#readBodies(together);
       await Promise.all(together.map((change) => this.#copyDocument(change)));
       together = [];
       bytes = 0;
       await this.#mergeIfFull();
     };
-    for await (const change of this.#snapshot.changes({ since })) {
-      together.push(change);
-      bytes += change.leaves.reduce((sum, { body }) => sum + body.length, 0);
-      if (together.length === DOCUMENTS_AT_ONCE || bytes >= DOCUMENTS_BYTES) await copyAll();
+    for await (const entries of this.#snapshot.entryBatches('bySeq', changesKeys({ since }))) {
+      for (const { key, value } of entries) {
+        const change = { seq: readSeq(key, 0), ...readRow(value) };
+        together.push(change);
+        for (const { body } of change.leaves) bytes += body.length;
+        if (together.length === DOCUMENTS_AT_ONCE || bytes >= DOCUMENTS_BYTES) await copyAll();
+      }
     }
     await copyAll();
+  }
+
+  /** Documents that were written one after the other mostly have their bodies next to each other. */
+  async #readBodies(changes: readonly Change[]): Promise<void> {
+    this.#bodies.clear();
+    this.#bodyNumbers.clear();
+    for (const { leaves } of changes) {
+      for (const { body } of leaves) {
+        if (body.length === 0 || body.length > GATHERED_BYTES_MAX || body.codec !== CODEC_RAW) {
+          continue;
+        }
+        this.#bodyNumbers.set(body.pos, this.#bodies.add(body.pos, body.length, body.crc));
+      }
+    }
+    await this.#bodies.read();
   }
 
   async #copyDocument({ id, hash, seq, leaves }: Change): Promise<void> {
@@ -217,9 +248,17 @@ class Round {
   }
 
   async #copyRun({ runs }: Copy, ref: Ref): Promise<Ref> {
-    const bytes = await this.#snapshot.run(ref);
+    const bytes = this.#gathered(ref) ?? (await this.#snapshot.run(ref));
     if (runs.full) await runs.write();
     return runs.append(bytes, ref);
+  }
+
+  /** A copy of a body that was read with others. */
+  #gathered(ref: Ref): Uint8Array | undefined {
+    const number = this.#bodyNumbers.get(ref.pos);
+    if (number === undefined) return undefined;
+    const place = this.#bodies.place(number);
+    return Buffer.from(this.#bodies.buffer.subarray(place, place + ref.length));
   }
 
   async localDocs(since: number): Promise<void> {

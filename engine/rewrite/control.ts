@@ -10,7 +10,7 @@ const NAP_MS = 100;
 
 /** The speed of rewrites, shared by their threads. May be changed while they run, and serve one after the other. */
 export class Throttle {
-  /** KiB a second that one worker may write; 0 for no limit. Plain shared memory, to be handed to a worker. */
+  /** KiB a second that one worker may write, or read where it writes nothing; 0 for no limit. Plain shared memory, to be handed to a worker. */
   readonly cell: Int32Array;
 
   constructor(cell: Int32Array = newCell()) {
@@ -81,9 +81,9 @@ export class ThrottledControl implements RewriteControl {
   progress(progress: RewriteProgress): Promise<void> | undefined {
     this.assertGoingOn();
     this.#onProgress({ ...progress, rate: this.#throttle.rate, pausedMs: this.#pausedMs });
-    return this.#pauseMs(progress.bytesWritten) > 0
-      ? this.#pause(progress.bytesWritten)
-      : undefined;
+    const { bytesRead = 0, bytesWritten } = progress;
+    const bytes = Math.max(bytesRead, bytesWritten);
+    return this.#pauseMs(bytes) > 0 ? this.#pause(bytes) : undefined;
   }
 
   /** Throws `ABORTED` once it was cancelled. */
@@ -91,9 +91,9 @@ export class ThrottledControl implements RewriteControl {
     if (this.#stop.isSet) throw new DivanError('ABORTED', 'cancelled');
   }
 
-  async #pause(bytesWritten: number): Promise<void> {
+  async #pause(bytes: number): Promise<void> {
     const start = this.host.now();
-    for (let ms = this.#pauseMs(bytesWritten); ms > 0; ms = this.#pauseMs(bytesWritten)) {
+    for (let ms = this.#pauseMs(bytes); ms > 0; ms = this.#pauseMs(bytes)) {
       await new Promise<void>((resolve) => this.host.setTimer(resolve, Math.min(ms, NAP_MS)));
       this.assertGoingOn();
     }
@@ -101,15 +101,15 @@ export class ThrottledControl implements RewriteControl {
   }
 
   /** How long the rate demands to wait after so many bytes. */
-  #pauseMs(bytesWritten: number): number {
+  #pauseMs(bytes: number): number {
     const { rate } = this.#throttle;
     const now = this.host.now();
     if (rate !== this.#rate) {
       this.#rate = rate;
       this.#sinceMs = now;
-      this.#sinceBytes = bytesWritten;
+      this.#sinceBytes = bytes;
     }
     if (rate === 0) return 0;
-    return ((bytesWritten - this.#sinceBytes) / rate) * 1000 - (now - this.#sinceMs);
+    return ((bytes - this.#sinceBytes) / rate) * 1000 - (now - this.#sinceMs);
   }
 }

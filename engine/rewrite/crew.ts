@@ -12,6 +12,8 @@ import type { WorkerInput, WorkerMessage, WorkerOutput } from './worker.js';
 
 /** Digests of different files have nothing in common, so that even on two cores a second thread pays off. */
 const VERIFIERS_MIN = 2;
+/** What threads that work beside a server add to their niceness: whatever it wants of the processors it gets, and they the rest. */
+const BACKGROUND_NICENESS = 15;
 
 /** On two cores a second worker costs more, in reading the trees twice, than it brings: the threads that read and write are busy too. */
 export const WORKERS_DEFAULT = 1;
@@ -19,6 +21,8 @@ export const WORKERS_DEFAULT = 1;
 export interface CrewOptions {
   /** Worker threads; 0 does the work on the calling thread, through the storage that was given. */
   readonly workers?: number | undefined;
+  /** True where the calling thread serves others meanwhile: the workers take what it leaves of the processors. */
+  readonly background?: boolean | undefined;
   /** Speed, to be changed while it runs. */
   readonly throttle?: Throttle | undefined;
   /** False to do without comparing the targets with the sources before they get their names. */
@@ -45,20 +49,24 @@ export class Crew {
 
   /** Undefined where the calling thread does the work. */
   readonly #start: CrewStart | undefined;
+  readonly #background: boolean;
 
   /** Threads take a tenth of a second to start, and whoever makes a crew can do something else meanwhile. */
-  constructor(world: ShardWorld, { workers, throttle, verify }: CrewOptions) {
+  constructor(world: ShardWorld, { workers, throttle, verify, background = false }: CrewOptions) {
     this.#world = world;
+    this.#background = background;
     this.throttle = throttle ?? new Throttle();
     this.workers = workers ?? WORKERS_DEFAULT;
     if (this.workers === 0) return;
-    const threads = verify === false ? this.workers : Math.max(this.workers, VERIFIERS_MIN);
+    const verifiers = background ? this.workers : Math.max(this.workers, VERIFIERS_MIN);
+    const threads = verify === false ? this.workers : verifiers;
     this.#pool = new Piscina<WorkerInput, WorkerOutput>({
       filename: new URL('./worker.js', import.meta.url).href,
       // All are started at once, so that the verify pass does not wait for a thread.
       minThreads: threads,
       maxThreads: threads,
       atomics: 'disabled',
+      niceIncrement: background ? BACKGROUND_NICENESS : 0,
     });
     this.#start = watchStart(this.#pool, threads);
   }
@@ -127,6 +135,7 @@ export class Crew {
       task,
       port: port2,
       cells,
+      background: this.#background,
       checkpoints: onCheckpoint !== undefined || onDigest !== undefined,
     };
     const abandon = new AbortController();

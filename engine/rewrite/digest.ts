@@ -100,6 +100,8 @@ class Digester {
   #entriesDone: number;
   #rowsDone: number;
   #bodyBytesDone: number;
+  /** Of this run: entries and bodies. */
+  #bytesRead = 0;
   #reportedAtMs: number;
 
   constructor(
@@ -198,6 +200,7 @@ class Digester {
         else await this.#row(window, row);
         this.#linkOfRow(window.node(row), window.index(row));
       }
+      this.#bytesRead += window.bodyBytes;
       this.#rowsDone += window.read;
       await this.#step(window.read, window.bodyBytes, seqKey(window.lastSeq));
     }
@@ -207,6 +210,7 @@ class Digester {
     const { bytes } = node;
     const reader = this.#reader.reset(bytes, node.keyEnd(index) + ROW_ID_AT);
     const length = reader.varint();
+    this.#bytesRead += node.entryEnd(index) - node.keyStart(index);
     this.#link(bytes, reader.at, reader.at + length, node, node.keyStart(index));
   }
 
@@ -274,6 +278,7 @@ class Digester {
       assert(node !== undefined);
       for (let index = from; index < to; index++) add(node, index);
       entries += to - from;
+      this.#bytesRead += node.entryEnd(to - 1) - node.keyStart(from);
       runs.from = to;
       last = node.key(to - 1);
       if (entries < STEP_ENTRIES) continue;
@@ -330,6 +335,7 @@ class Digester {
       rowsDone: this.#rowsDone,
       bodyBytesDone: this.#bodyBytesDone,
       bytesWritten: 0,
+      bytesRead: this.#bytesRead,
     });
     if (paused !== undefined) await paused;
   }

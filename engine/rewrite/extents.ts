@@ -18,6 +18,8 @@ const EXTENT_BYTES_MAX = 1024 * 1024;
 /** So many reads at a time: more than the threads that do them would only wait. */
 const READS_AT_ONCE = 4;
 
+type ReadableFile = Pick<StorageFile, 'path' | 'read'>;
+
 interface Extent {
   readonly pos: number;
   readonly end: number;
@@ -29,7 +31,7 @@ interface Extent {
 }
 
 export class Extents {
-  readonly #file: StorageFile;
+  readonly #file: ReadableFile;
   readonly #gapBytesMax: number;
   #positions = new Float64Array(1024);
   #lengths = new Uint32Array(1024);
@@ -43,7 +45,7 @@ export class Extents {
   #buffer = new Uint8Array(0);
 
   /** Runs closer together than `gapBytesMax` are read with what is between them. */
-  constructor(file: StorageFile, gapBytesMax = GAP_BYTES_MAX) {
+  constructor(file: ReadableFile, gapBytesMax = GAP_BYTES_MAX) {
     this.#file = file;
     this.#gapBytesMax = gapBytesMax;
   }

@@ -19,7 +19,10 @@ import { giveNames, jobFile, syncDirectories } from './job-files.js';
 import { prepare, type Wanted } from './prepare.js';
 import { COUNTED, compareCounts } from './verify.js';
 
-/** Writes are held only when the copies lack no more changes than this, which take some milliseconds. */
+/** Writes are held only when the copies lack no more changes than this: each may take a leaf node of its own, to be read and written. */
+const BEHIND_FEW = 24;
+/** If after so many rounds it is still more, writers are not slower than the rounds, and some milliseconds more have to do. */
+const FEW_ROUNDS = 4;
 const BEHIND_MAX = 200;
 /** If writers are faster than the catching up, they are slowed down after so many rounds. */
 const FREE_ROUNDS = 8;
@@ -46,7 +49,7 @@ export async function copyShards(
   move: Move,
   options: JobOptions,
 ): Promise<readonly Seqs[]> {
-  const crew = new Crew(world, options);
+  const crew = new Crew(world, { ...options, background: true });
   try {
     const job = await prepareCopy(world, move);
     for (const [index, source] of move.sources.entries()) {
@@ -187,7 +190,7 @@ export class Followers {
    * takes. Calls `goOn` now and then, which throws to stop, and `onRound` after each round. Throws what reading and writing throw.
    */
   async topOff(goOn: () => void, onRound: (behind: number) => void): Promise<void> {
-    for (let round = 0; this.behind > BEHIND_MAX; round++) {
+    for (let round = 0; this.behind > (round < FEW_ROUNDS ? BEHIND_FEW : BEHIND_MAX); round++) {
       const brake = Math.min(BRAKE_MS_MAX, 2 ** (round - FREE_ROUNDS));
       await this.#braking(round < FREE_ROUNDS ? 0 : brake, () => this.#catchUp.round(goOn));
       onRound(this.behind);

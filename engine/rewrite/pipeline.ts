@@ -53,6 +53,8 @@ export interface RewriteProgress {
   readonly bodyBytesDone: number;
   /** Bytes written to all targets of the task. */
   readonly bytesWritten: number;
+  /** Of a digest, which writes nothing: bytes of entries and bodies that were read, which its rate is held to. */
+  readonly bytesRead?: number;
   /** Where the task is held back: bytes a second that it may write, and milliseconds that it has waited so far. */
   readonly rate?: number;
   readonly pausedMs?: number;

@@ -7,7 +7,7 @@
 import type { MessagePort } from 'node:worker_threads';
 import { type ErrorCode, type ErrorFacts, isDivanError } from '../errors.js';
 import { nodeHost } from '../file/node-host.js';
-import { blockingStorage } from '../file/node-storage.js';
+import { backgroundStorage, blockingStorage } from '../file/node-storage.js';
 import { StopFlag, Throttle, ThrottledControl } from './control.js';
 import type { DigestState } from './digest.js';
 import type { RewriteProgress } from './pipeline.js';
@@ -20,6 +20,8 @@ export interface WorkerInput {
   readonly port: MessagePort;
   readonly cells: { readonly throttle: Int32Array; readonly stop: Int32Array };
   readonly checkpoints: boolean;
+  /** The process serves others meanwhile. */
+  readonly background: boolean;
 }
 
 /** What a worker says while it works. */
@@ -40,7 +42,8 @@ export type WorkerOutput =
 const REPORT_INTERVAL_MS = 100;
 
 export default async function run(input: WorkerInput): Promise<WorkerOutput> {
-  const { task, port, cells, checkpoints } = input;
+  const { task, port, cells, checkpoints, background } = input;
+  const storage = background ? backgroundStorage : blockingStorage;
   const send = (message: WorkerMessage) => port.postMessage(message);
   let reportedAt = 0;
   const onProgress = (progress: RewriteProgress) => {
@@ -61,7 +64,7 @@ export default async function run(input: WorkerInput): Promise<WorkerOutput> {
     onCheckpoint,
   );
   try {
-    return { ok: true, result: await performTask(blockingStorage, task, control, onDigest) };
+    return { ok: true, result: await performTask(storage, task, control, onDigest) };
   } catch (error) {
     if (!isDivanError(error)) throw error;
     return { ok: false, code: error.code, message: error.message, facts: error.facts };

@@ -37,6 +37,9 @@ export const TREE_SHAPES: PerTree<TreeShape> = {
   purgeByUuid: purgeByUuidShape,
 };
 
+/** Of a flush that others do not wait for: some milliseconds. */
+const SLICE_ENTRIES = 1000;
+
 /** What a flush works on. */
 export interface FlushInput {
   readonly file: AppendFile;
@@ -48,6 +51,11 @@ export interface FlushInput {
   readonly frozen: OverlaySet;
   /** The end of the file when they were frozen: later commits are not in the new state. */
   readonly replayFrom: FilePos;
+  /**
+   * True if no commits of this file wait for that of the flush, which can be left to sync all that was written. Then it is others who wait
+   * for this thread, and the slices are shorter.
+   */
+  readonly alone?: boolean;
 }
 
 /**
@@ -63,12 +71,14 @@ export async function flush(
   const roots: { [name in TreeName]: TreeRoot | undefined } = { ...state.roots };
   for (const name of TREE_NAMES) {
     const ops = new OverlayOps(input.frozen.overlays[name]);
-    const options = { nodeBytes: input.nodeBytes };
+    const { nodeBytes, alone } = input;
+    const options = alone === true ? { nodeBytes, sliceEntries: SLICE_ENTRIES } : { nodeBytes };
     roots[name] = await modify(input.cache, caching, TREE_SHAPES[name], roots[name], ops, options);
   }
   const counters = countersOf(state.counters, roots);
   const ref = sink.append(encodeState({ ...state, counters, roots }));
   await sink.finish();
+  if (input.alone !== true) await file.sync();
   const start = file.reserve(RECORD_BYTES);
   await file.commit({
     bytes: new Uint8Array(RECORD_BYTES),

@@ -58,7 +58,7 @@ export class FileNodeSink implements NodeSink {
     await this.#host.yieldTurn();
   }
 
-  /** Writes everything, and gives the unused rest of the last extent back to the file. */
+  /** Writes everything, and gives the unused rest of the last extent back to the file. The caller syncs. */
   async finish(): Promise<void> {
     const last = this.#extent;
     this.#extent = undefined;
@@ -67,7 +67,6 @@ export class FileNodeSink implements NodeSink {
       this.#filled.push(last);
     }
     await this.drain();
-    await this.#file.sync();
   }
 
   #room(length: number): Extent {

@@ -251,7 +251,7 @@ export class Shard implements CommitTarget {
     const { host } = this.#world;
     const state = { metadata, roots, counters: { ...this.#context.counters, ...seqs } };
     const input = { file, host, cache, nodeBytes: this.#nodeBytes, state, frozen: copied };
-    const flushed = await flush({ ...input, replayFrom: file.end });
+    const flushed = await flush({ ...input, replayFrom: file.end, alone: true });
     this.#context.absorb(flushed.roots, flushed.counters, metadata);
   }
 

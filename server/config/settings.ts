@@ -234,7 +234,7 @@ const TABLE = {
     writable: true,
   }),
   'reshard/rate': bytes({
-    default: 64 * MIB,
+    default: 32 * MIB,
     about:
       'How much such a job may copy in a second, if it does not say that itself; 0 for no limit.',
     min: 0,

@@ -5,7 +5,7 @@
 import { basename, dirname, join } from 'node:path';
 import { DivanError } from '../../engine/errors.js';
 import { compactCheckpointPath } from '../../engine/rewrite/compact.js';
-import { Throttle } from '../../engine/rewrite/control.js';
+import { WORKERS_DEFAULT } from '../../engine/rewrite/crew.js';
 import { removeLeftovers } from '../../engine/rewrite/job.js';
 import { discardCopies } from '../../engine/rewrite/move-live.js';
 import type { Config } from '../config/config.js';
@@ -14,8 +14,9 @@ import type { Database } from '../databases/database.js';
 import type { ShardPool } from '../databases/shard-pool.js';
 import { removeFile } from '../durable-names.js';
 import { settledOrAborted } from '../settled-or-aborted.js';
-import type { ServerWorld } from '../world.js';
+import type { EventLoopWatch, ServerWorld } from '../world.js';
 import type { JobContext, JobRunner, SplitJob } from './job.js';
+import { Pacer } from './pacer.js';
 import { ShardMove } from './shard-move.js';
 
 export interface LiveJobOptions {
@@ -26,12 +27,14 @@ export interface LiveJobOptions {
   readonly dataDir: string;
   /** Threads that copy; 0 for the calling one, which a storage that only it can reach needs. Undefined for the usual number. */
   readonly workers: number | undefined;
+  /** Undefined to go on at one rate, however late the event loop is. */
+  readonly watchEventLoop: (() => EventLoopWatch) | undefined;
 }
 
 export class LiveJobRunner implements JobRunner {
   readonly #options: LiveJobOptions;
   /** Of the jobs that run, by their ids. */
-  readonly #throttles = new Map<string, Throttle>();
+  readonly #pacers = new Map<string, Pacer>();
 
   constructor(options: LiveJobOptions) {
     this.#options = options;
@@ -55,28 +58,31 @@ export class LiveJobRunner implements JobRunner {
   }
 
   setRate(job: SplitJob, rate: number | undefined): void {
-    const { config, workers } = this.#options;
-    const configured = config.get('reshard/rate');
-    const bytesPerSecond = rate ?? (configured === 0 ? undefined : configured);
-    this.#throttles.get(job.id)?.setRate(bytesPerSecond, Math.max(1, workers ?? 1));
+    const configured = this.#options.config.get('reshard/rate');
+    this.#pacers.get(job.id)?.setLimit(rate ?? (configured === 0 ? undefined : configured));
   }
 
   async #move(context: JobContext, database: Database): Promise<void> {
     const job = context.job();
-    const throttle = new Throttle();
-    this.#throttles.set(job.id, throttle);
+    const { watchEventLoop } = this.#options;
+    const { host } = this.#options.world;
+    const workers = Math.max(1, this.#options.workers ?? WORKERS_DEFAULT);
+    const pacer = new Pacer({ host, workers, loop: watchEventLoop?.() });
+    this.#pacers.set(job.id, pacer);
     this.setRate(job, job.rate);
     try {
-      const { world, catalog, config, workers } = this.#options;
+      const { world, catalog, config } = this.#options;
+      const { throttle } = pacer;
       const move = new ShardMove({
-        ...{ world, catalog, database, context, throttle, workers },
+        ...{ world, catalog, database, context, throttle, workers: this.#options.workers },
         capMs: config.get('reshard/max_write_pause'),
         checkpointPath: this.#checkpointPath(job),
         pathOf: (file) => this.#path(file),
       });
       await move.run();
     } finally {
-      this.#throttles.delete(job.id);
+      pacer.close();
+      this.#pacers.delete(job.id);
     }
   }
 

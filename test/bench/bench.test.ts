@@ -51,6 +51,12 @@ const LABELS = [
   '_bulk_docs, x 4',
   '_all_docs',
   '_changes',
+  'reads, no split',
+  'reads, copying',
+  'writes, no split',
+  'writes, copying',
+  'cutovers',
+  'catching up',
   'split with checkpoints',
   'split without checkpoints',
 ];
@@ -80,7 +86,7 @@ t.test('every family', async (t) => {
   for (const { label, docs, family, sourceBytes, runs } of results) {
     t.equal(runs.length, 1, label);
     t.ok(docs > 0 && runs.every(({ seconds }) => seconds > 0), `${label} took time`);
-    if (family === 'commits') continue;
+    if (family === 'commits' || family === 'live-split') continue;
     t.ok(
       runs.every(({ peakMiB }) => peakMiB !== undefined && peakMiB > 10),
       `${label} took memory`,
@@ -100,6 +106,12 @@ t.test('every family', async (t) => {
   for (const { cpuSeconds = 0, grownMiB } of requests(results, /^(GET|PUT|_)/)) {
     t.ok(cpuSeconds > 0 && grownMiB !== undefined);
   }
+  const cutovers = results.find(({ label }) => label === 'cutovers')?.runs ?? [];
+  t.same(
+    cutovers.map(({ docs, failures }) => ({ docs, failures })),
+    [{ docs: 6, failures: 0 }],
+    'requests were answered while shards were split and merged',
+  );
   for (const title of ['of uninterrupted', 'of one without checkpoints', 'of split']) {
     t.ok(table.includes(`| ${title} |`), title);
   }
