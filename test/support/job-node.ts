@@ -61,7 +61,12 @@ export class JobNode {
       log: pino({ level: 'silent' }),
       catalog,
       compactions: { isRequested: () => false },
-      runner: new LiveJobRunner({ world, config, catalog, pool, dataDir: DATA_DIR, workers: 0 }),
+      runner: new LiveJobRunner({
+        ...{ world, config, catalog, pool },
+        dataDir: DATA_DIR,
+        workers: 0,
+        watchEventLoop: undefined,
+      }),
     });
     // What fails here is tried again by whoever settles next.
     catalog.settle(() => undefined);
