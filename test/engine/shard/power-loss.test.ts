@@ -45,7 +45,7 @@ const BUGS: readonly PlantedBug[] = [
   {
     name: 'no fdatasync',
     file: 'file/append-file.js',
-    find: 'await this.#file.sync();',
+    find: 'await this.#orFail(this.#file.sync());',
     replace: '',
   },
   {
@@ -75,7 +75,7 @@ const BUGS: readonly PlantedBug[] = [
   {
     name: 'no truncation of the tail',
     file: 'file/append-file.js',
-    find: 'await this.#file.truncate(end);',
+    find: 'await this.#orFail(this.#file.truncate(end));',
     replace: '',
   },
   {
