@@ -109,8 +109,8 @@ const BUGS: readonly PlantedBug[] = [
   {
     name: 'settings are in force before all shards have them',
     file: 'server/databases/database-settings.js',
-    find: 'for (const slot of [...this.#slots].reverse()) {',
-    replace: 'for (const slot of this.#slots.slice(0, 1)) {',
+    find: 'for (const slot of [...this.#slots()].reverse()) {',
+    replace: 'for (const slot of this.#slots().slice(0, 1)) {',
   },
   {
     name: 'records are acknowledged before they are durable',

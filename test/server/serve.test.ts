@@ -34,7 +34,9 @@ t.test('a configuration file that cannot be read is not called missing', async (
   const path = join(directory, 'local.ini');
   t.match(refusal(t, '--config', path), /can not read the configuration file .*EISDIR/);
   const missing = join(directory, 'other.ini');
-  t.match(refusal(t, '--config', missing), /there is no configuration file/);
+  const { code, stderr } = divan('serve', '--port', '0', '--config', missing);
+  t.equal(code, 2, 'wrong usage');
+  t.match(stderr, /^divan: there is no configuration file[^\n]+\n$/);
 });
 
 t.test('a port that is in use', async (t) => {

@@ -4,6 +4,7 @@
  * Method: a server on loopback, clients that know what must be there, a continuous feed from before the first split to the end, and a since
  * token from before; PouchDB that syncs live both ways meanwhile.
  */
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -182,6 +183,7 @@ t.test('a live sync of PouchDB goes on over splits and merges', async (t) => {
   t.strictSame(await missing(local), [], `all of ${written.length} came to the client`);
   t.strictSame(await missing(remote), [], 'and to the server');
   t.match((await server.get('/db')).body, { doc_count: ids.length + written.length });
+  const completed = once(sync, 'complete');
   sync.cancel();
-  await local.close();
+  await completed;
 });
