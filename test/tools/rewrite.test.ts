@@ -95,7 +95,7 @@ t.test('split, merge and compact on the command line', async (t) => {
   );
   t.match(
     divan('split', shard, '--out', join(directory, 'y'), '--rate', 'fast').stderr,
-    /\(LIMIT\)/,
+    /\(INVALID_SETTING\)/,
   );
   t.strictSame(
     readdirSync(directory).filter((name) => name.startsWith('.')),
