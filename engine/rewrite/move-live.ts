@@ -126,7 +126,7 @@ export interface CutOptions {
   readonly capMs: number;
   /**
    * Makes durable that the copies are the shards from now on, and has whoever looks for them find them. After it failed it is not known
-   * whether the disk has that: the sources are failed then.
+   * whether the disk has that: the sources are failed then. Only `NOT_FOUND`, of what is not wanted any more, says that nothing changed.
    */
   readonly publish: () => Promise<void>;
 }
@@ -251,7 +251,9 @@ export class Followers {
     try {
       await publish();
     } catch (error) {
-      for (const source of this.#sources) source.file.fail(error);
+      if (!isDivanError(error, 'NOT_FOUND')) {
+        for (const source of this.#sources) source.file.fail(error);
+      }
       throw error;
     }
   }
