@@ -113,10 +113,9 @@ export class ShardMove {
   }
 
   async #move(move: Move, stop: AbortSignal): Promise<void> {
-    const { world, context } = this.#input;
+    const { context } = this.#input;
     for (;;) {
       const copied = context.job().copied ?? (await this.#copy(move, stop));
-      await nameCopies(world, move);
       const followers = await this.#follow(move, copied);
       if (followers === undefined) continue;
       let moved = false;
@@ -151,13 +150,14 @@ export class ShardMove {
     return copied;
   }
 
-  /** Undefined if the copies can not follow any more: then they are gone, and made anew. */
+  /** Undefined if the copies can not follow any more, or one is not there: then they are gone, and made anew. */
   async #follow(move: Move, copied: readonly Seqs[]): Promise<Followers | undefined> {
     const { world, context } = this.#input;
     try {
+      await nameCopies(world, move);
       return await Followers.open(world, move, copied);
     } catch (error) {
-      if (!isDivanError(error, 'CHECKPOINT')) throw error;
+      if (!isDivanError(error, 'CHECKPOINT') && !isDivanError(error, 'NOT_FOUND')) throw error;
       await context.update({ phase: 'initial_copy', copied: undefined });
       await discardCopies(world, move);
       return undefined;
