@@ -26,7 +26,7 @@ const STRIDE = 5;
 
 t.test('no state after a crash breaks a promise', async (t) => {
   // The same each time; other seeds are for whoever looks for more.
-  const seed = process.env.DIVAN_SEED === undefined ? SEED : seedOf(t);
+  const seed = process.env['DIVAN_SEED'] === undefined ? SEED : seedOf(t);
   const occurred = new Set<string>();
   let states = 0;
   let operations = 0;
