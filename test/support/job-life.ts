@@ -187,7 +187,7 @@ export class JobLife {
       await work();
       if (this.disk.haltAfter > this.disk.ops.length) return;
     } catch (error) {
-      if (!(error instanceof CrashError)) throw error;
+      if (!isOfCrash(error)) throw error;
     }
     this.#node?.host.die();
     // Those of the other writer and of the job find that out by themselves.
@@ -195,6 +195,12 @@ export class JobLife {
     this.disk.restart();
     await this.#start();
   }
+}
+
+/** A file that met the kill fails, and says so, with that as the cause, to whoever writes to it before it is heard of. */
+function isOfCrash(error: unknown): boolean {
+  if (error instanceof CrashError) return true;
+  return error instanceof Error && error.cause !== undefined && isOfCrash(error.cause);
 }
 
 async function writeAll(writers: readonly JobWriter[], count: number): Promise<void> {
