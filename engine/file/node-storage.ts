@@ -308,10 +308,6 @@ export const blockingStorage: Storage = {
   open: (path, mode, like) => openFile(path, mode, like, 'reading'),
 };
 
-function stat(path: string): Promise<fs.Stats> {
-  return run('examine', path, (done: Answer<fs.Stats>) => fs.stat(path, done));
-}
-
 /**
  * For worker threads that copy while the process serves others: writing and syncing block the thread as well. The process has few threads
  * for the calls of all that do not block, and a sync of much that was written would keep those waiting that requests wait for.
@@ -320,3 +316,7 @@ export const backgroundStorage: Storage = {
   ...nodeStorage,
   open: (path, mode, like) => openFile(path, mode, like, 'all'),
 };
+
+function stat(path: string): Promise<fs.Stats> {
+  return run('examine', path, (done: Answer<fs.Stats>) => fs.stat(path, done));
+}

@@ -5,7 +5,6 @@
 import { basename, dirname } from 'node:path';
 import { DivanError, isDivanError } from '../errors.js';
 import type { Shard, ShardWorld } from '../shard/shard.js';
-import { claimShards } from './busy-shards.js';
 import { CatchUp, knowPurges } from './catch-up.js';
 import { removeCheckpoint } from './checkpoint.js';
 import { compactCheckpointPath, wantedCompaction } from './compact.js';
@@ -17,6 +16,8 @@ import { discardVoid, prepare } from './prepare.js';
 const BEHIND_MAX = 200;
 /** If writers are faster than the catching up, they wait for the rest after so many rounds. */
 const ROUNDS_MAX = 20;
+
+const busy = new WeakSet<Shard>();
 
 export interface LiveCompaction {
   readonly bytesBefore: number;
@@ -38,7 +39,9 @@ export async function compactLive(
   shard: Shard,
   options: JobOptions = {},
 ): Promise<LiveCompaction> {
-  const release = claimShards([shard]);
+  const { path } = shard;
+  if (busy.has(shard))
+    throw new DivanError('LOCKED', `${path} is being compacted already`, { path });
   const closing = new AbortController();
   const signal =
     options.signal === undefined
@@ -50,6 +53,7 @@ export async function compactLive(
     // Whoever started it hears of its failure.
     await running?.catch(() => undefined);
   });
+  busy.add(shard);
   try {
     running = compactWith(world, shard, {
       ...options,
@@ -63,7 +67,7 @@ export async function compactLive(
   } finally {
     stopListening();
     shard.keepPurgesAfter(undefined);
-    release();
+    busy.delete(shard);
   }
 }
 

@@ -1,5 +1,4 @@
 /** The copies that catch up: the shard for each hash, and what was read for it and is not merged into its trees yet. */
-
 import { DivanError } from '../errors.js';
 import type { AppendFile } from '../file/append-file.js';
 import { filePos, type Ref } from '../file/ref.js';

@@ -43,7 +43,10 @@ export async function assertNoneExists(storage: Storage, { targets }: JobFiles):
   });
 }
 
-/** Makes the directories of targets and those above them, durable in their parents; `made` gathers what was new. */
+/**
+ * Makes the directories of targets and those above them, durable in their parents; `made` gathers what was new. One that is there already
+ * may have been made by a run that was killed, before its name was durable.
+ */
 export async function makeDirectories(
   storage: Storage,
   { targets }: JobFiles,
@@ -54,7 +57,7 @@ export async function makeDirectories(
   const above = new Set(directories.map((directory) => dirname(directory)));
   for (const directory of above) await makeDirectory(storage, directory, made);
   await allDone(directories.map((directory) => makeDirectory(storage, directory, made)));
-  const parents = new Set(made.map((directory) => dirname(directory)));
+  const parents = new Set([...directories, ...above, ...made].map((path) => dirname(path)));
   for (const parent of parents) await storage.syncDirectory(parent);
 }
 

@@ -98,9 +98,6 @@ async function prepareCopy(world: ShardWorld, move: Move): Promise<Job> {
 /** Gives the copies their names, unless they have them. May be repeated after a crash at any point. */
 export async function nameCopies(world: ShardWorld, move: Omit<Move, 'sources'>): Promise<void> {
   const { checkpointPath, targets } = move;
-  // A process that was killed may have made the directories, without their names being durable.
-  const parents = new Set(targets.map(({ path }) => dirname(dirname(path))));
-  for (const parent of parents) await world.storage.syncDirectory(parent);
   const checkpoint = await readCheckpoint(world.storage, checkpointPath);
   if (checkpoint === undefined) return;
   const { plan } = checkpoint;

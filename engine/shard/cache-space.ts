@@ -26,11 +26,6 @@ export class CacheSpace {
     this.#bytesMax = bytesMax;
   }
 
-  /** What is held now, with what holding it takes. */
-  get bytes(): number {
-    return this.#bytes;
-  }
-
   /** Takes a run that its home holds already, and drops others for it. */
   add(run: CachedRun<unknown>): void {
     this.#clock.add(run);

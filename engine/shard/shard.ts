@@ -40,7 +40,6 @@ import {
   UUID_BYTES,
   ZERO_COUNTERS,
 } from './state.js';
-
 import { storePieces } from './stored-pieces.js';
 
 /** The world that a shard lives in. */

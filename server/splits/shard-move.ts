@@ -1,6 +1,5 @@
 /** One run of a job up to the map: holds the shards, copies them, follows them, and has the copies take their place. */
 import { DivanError, isDivanError } from '../../engine/errors.js';
-import { claimShards } from '../../engine/rewrite/busy-shards.js';
 import type { Throttle } from '../../engine/rewrite/control.js';
 import type { JobProgress } from '../../engine/rewrite/job-meter.js';
 import {
@@ -48,6 +47,7 @@ export class ShardMove {
   #keptMs = 0;
   /** True while it is not known whether the disk has the new map. */
   #isInDoubt = false;
+  #isPublished = false;
 
   constructor(input: ShardMoveInput) {
     this.#input = input;
@@ -92,12 +92,10 @@ export class ShardMove {
   }
 
   async #withShards(shards: readonly Shard[], stop: AbortSignal): Promise<void> {
-    const release = claimShards(shards);
     try {
       await this.#move(this.#moveOf(shards), stop);
     } finally {
       for (const shard of shards) shard.keepPurgesAfter(undefined);
-      release();
     }
   }
 
@@ -118,13 +116,11 @@ export class ShardMove {
       const copied = context.job().copied ?? (await this.#copy(move, stop));
       const followers = await this.#follow(move, copied);
       if (followers === undefined) continue;
-      let moved = false;
       try {
         await this.#cut(followers, stop);
-        moved = true;
       } finally {
-        // The shards are those of the database from then on.
-        if (!moved) await followers.close();
+        // Once the map names them they are the shards of the database, whatever fails then.
+        if (!this.#isPublished) await followers.close();
       }
       return;
     }
@@ -236,6 +232,7 @@ export class ShardMove {
     try {
       await catalog.moveShards(database, { from: sources, to });
       this.#isInDoubt = false;
+      this.#isPublished = true;
     } catch (error) {
       this.#isInDoubt = !isDivanError(error, 'NOT_FOUND') && !isDivanError(error, 'INVALID_RANGE');
       throw error;

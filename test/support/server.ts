@@ -48,6 +48,17 @@ export interface Reply {
   readonly text: string;
 }
 
+/** A member of a JSON value; undefined where there is none. */
+export function memberOf(value: unknown, name: string): unknown {
+  return new Map<string, unknown>(Object.entries(Object(value))).get(name);
+}
+
+/** The elements of a member that is a list. */
+export function listOf(value: unknown, name: string): readonly unknown[] {
+  const list = memberOf(value, name);
+  return Array.isArray(list) ? list : [];
+}
+
 export const realServerHost: ServerHost = { ...nodeHost, timeOfDay: () => Date.now() };
 
 /** What a server writes to its log, an entry for each line. */

@@ -1,6 +1,6 @@
 /** Jobs that split and merge the shards of the database `db`, as a client has them made. */
 import type { Test } from 'tap';
-import type { TestServer } from './server.js';
+import { memberOf, type TestServer } from './server.js';
 
 const NODE = 'node1@127.0.0.1';
 
@@ -13,10 +13,10 @@ export function shardsOf(server: TestServer): string[] {
 export async function runJob(t: Test, server: TestServer, job: object): Promise<void> {
   const made = await server.post('/_shard_splits/jobs', { node: NODE, ...job });
   t.equal(made.status, 201, made.text);
-  const id = (made.body as { id: string }).id;
+  const id = String(memberOf(made.body, 'id'));
   for (;;) {
     const { body, text } = await server.get(`/_shard_splits/jobs/${id}`);
-    const { job_state: state } = body as { job_state: string };
+    const state = memberOf(body, 'job_state');
     if (state === 'completed') return;
     if (state === 'failed') throw new Error(text);
     await new Promise((resolve) => setTimeout(resolve, 20));

@@ -16,7 +16,8 @@ import type { Revision } from '../../../engine/shard/revision.js';
 import { Shard, type ShardWorld } from '../../../engine/shard/shard.js';
 import type { Snapshot } from '../../../engine/shard/snapshot.js';
 import { FailingStorage } from '../../support/failing-storage.js';
-import { randomInt, seededRandom, seedOf } from '../../support/seed.js';
+import { Placed, Writer } from '../../support/placed-shards.js';
+import { seedOf } from '../../support/seed.js';
 import { VirtualHost } from '../../support/virtual-host.js';
 import { contentOf, wornShard } from '../../support/worn-shard.js';
 
@@ -43,59 +44,6 @@ async function seqsOf(snapshot: Snapshot): Promise<string[]> {
   return seqs;
 }
 
-/** Random writes: the same for the same seed. */
-class Writer {
-  readonly #shard: Shard;
-  readonly #random: () => number;
-  readonly #revs = new Map<string, Revision>();
-  #count = 0;
-
-  constructor(shard: Shard, seed: number) {
-    this.#shard = shard;
-    this.#random = seededRandom(seed);
-  }
-
-  async write(): Promise<void> {
-    const n = ++this.#count;
-    const id = `written ${randomInt(this.#random, 60)}`;
-    const choice = randomInt(this.#random, 12);
-    const parent = this.#revs.get(id);
-    if (choice === 0 && parent !== undefined) await this.#purge(n, id, parent);
-    else if (choice === 1) await this.#local(n);
-    else if (choice === 2)
-      await this.#shard.setMetadata({ revsLimit: 900 + n, purgeInfosLimit: 4 });
-    else if (choice === 3 && parent !== undefined) await this.#delete(id, parent);
-    else await this.#put(n, id, parent, choice < 6);
-  }
-
-  async #put(n: number, id: string, parent: Revision | undefined, attach: boolean): Promise<void> {
-    const edit = { id: Buffer.from(id), body: Buffer.from(`{"n":${n}}`), deleted: false, parent };
-    if (!attach) {
-      this.#revs.set(id, (await this.#shard.put(edit)).rev);
-      return;
-    }
-    const stored = await this.#shard.store([Buffer.alloc(300 + n, n)]);
-    const attachments = new Map([['a', { contentType: 'x/y', revpos: undefined, stored }]]);
-    this.#revs.set(id, (await this.#shard.put({ ...edit, attachments })).rev);
-  }
-
-  async #purge(n: number, id: string, rev: Revision): Promise<void> {
-    this.#revs.delete(id);
-    const uuid = Buffer.from(`live ${n}`);
-    await this.#shard.purge({ uuid, id: Buffer.from(id), revs: [rev] });
-  }
-
-  async #delete(id: string, parent: Revision): Promise<void> {
-    this.#revs.delete(id);
-    await this.#shard.put({ id: Buffer.from(id), body: Buffer.from('{}'), deleted: true, parent });
-  }
-
-  async #local(n: number): Promise<void> {
-    const id = Buffer.from(`local ${n % 7}`);
-    await this.#shard.putLocal({ id, body: Buffer.from(`{"l":${n}}`), revision: 'any' });
-  }
-}
-
 t.test('under writes of every kind', async (t) => {
   const seed = seedOf(t);
   for (let round = 0; round < 6; round++) {
@@ -103,7 +51,7 @@ t.test('under writes of every kind', async (t) => {
     const shard = await openWorn(world, '/a.divan', 150);
     const twin = await openWorn(world, '/b.divan', 150);
     const before = shard.file.end;
-    const writers = [shard, twin].map((one) => new Writer(one, seed + round));
+    const writers = [shard, twin].map((one) => new Writer(new Placed([one]), seed + round, true));
     let compacting = true;
     const compacted = compactLive(world, shard, HERE).finally(() => {
       compacting = false;

@@ -5,7 +5,6 @@
  * same. Then what can go wrong: cancelling, a publication that fails or takes too long, an interrupted run, purges that were dropped.
  */
 import t, { type Test } from 'tap';
-import { isDivanError } from '../../../engine/errors.js';
 import { MemoryStorage } from '../../../engine/file/memory-storage.js';
 import { nodeHost } from '../../../engine/file/node-host.js';
 import {
@@ -16,17 +15,16 @@ import {
   nameCopies,
 } from '../../../engine/rewrite/move-live.js';
 import { checkShard } from '../../../engine/shard/check.js';
-import { evenRanges, formatRange, hashOf } from '../../../engine/shard/hash.js';
+import { evenRanges, formatRange } from '../../../engine/shard/hash.js';
 import { ReadOnlyShard } from '../../../engine/shard/read-only-shard.js';
-import type { Revision } from '../../../engine/shard/revision.js';
 import { Shard, type ShardWorld } from '../../../engine/shard/shard.js';
-import { randomInt, seededRandom, seedOf } from '../../support/seed.js';
+import { Placed, Writer } from '../../support/placed-shards.js';
+import { seedOf } from '../../support/seed.js';
 import { contentOf, wornShard } from '../../support/worn-shard.js';
 
 const OPTIONS = { nodeBytes: 512, overlayBytes: 20_000 };
 const HERE = { workers: 0 };
 const CAP_MS = 10_000;
-const LOCAL = Buffer.from('_local/');
 
 interface World extends ShardWorld {
   readonly storage: MemoryStorage;
@@ -34,90 +32,6 @@ interface World extends ShardWorld {
 
 function newWorld(): World {
   return { storage: new MemoryStorage(), host: nodeHost };
-}
-
-/** The shards as their users see them. */
-class Placed {
-  shards: readonly Shard[];
-  /** How often a write was sent again. */
-  moved = 0;
-
-  constructor(shards: readonly Shard[]) {
-    this.shards = shards;
-  }
-
-  /** Does something with the shard of an id, and again if its documents have moved. */
-  async with<T>(id: Uint8Array, work: (shard: Shard) => Promise<T>): Promise<T> {
-    const hash = hashOf(id, 'document');
-    for (;;) {
-      const shard = this.shards.find((one) => hash <= one.snapshot().metadata.range.end);
-      if (shard === undefined) throw new RangeError('the shards do not tile the ring');
-      try {
-        return await work(shard);
-      } catch (error) {
-        if (!isDivanError(error, 'MOVED')) throw error;
-        this.moved++;
-      }
-    }
-  }
-
-  content(): ReturnType<typeof contentOf> {
-    return contentOf(this.shards.map((shard) => shard.snapshot()));
-  }
-}
-
-/** Random writes: the same for the same seed, whatever the shards are. */
-class Writer {
-  readonly #placed: Placed;
-  readonly #random: () => number;
-  readonly #revs = new Map<string, Revision>();
-  #count = 0;
-
-  constructor(placed: Placed, seed: number) {
-    this.#placed = placed;
-    this.#random = seededRandom(seed);
-  }
-
-  async write(): Promise<void> {
-    const n = ++this.#count;
-    const id = `written ${randomInt(this.#random, 60)}`;
-    const choice = randomInt(this.#random, 12);
-    const parent = this.#revs.get(id);
-    if (choice === 0 && parent !== undefined) await this.#purge(n, id, parent);
-    else if (choice === 1) await this.#local(n);
-    else if (choice === 3 && parent !== undefined) await this.#delete(id, parent);
-    else await this.#put(n, id, parent, choice < 6);
-  }
-
-  async #put(n: number, id: string, parent: Revision | undefined, attach: boolean): Promise<void> {
-    const key = Buffer.from(id);
-    const edit = { id: key, body: Buffer.from(`{"n":${n}}`), deleted: false, parent };
-    const first = await this.#placed.with(key, async (shard) => shard);
-    // Stored in one shard, and written to whichever has the document then.
-    const stored = attach ? await first.store([Buffer.alloc(300 + n, n)]) : undefined;
-    const attachments = new Map([['a', { contentType: 'x/y', revpos: undefined, stored }]]);
-    const whole = attach ? { ...edit, attachments } : edit;
-    const { rev } = await this.#placed.with(key, (shard) => shard.put(whole));
-    this.#revs.set(id, rev);
-  }
-
-  async #purge(n: number, id: string, rev: Revision): Promise<void> {
-    this.#revs.delete(id);
-    const request = { uuid: Buffer.from(`live ${n}`), id: Buffer.from(id), revs: [rev] };
-    await this.#placed.with(request.id, (shard) => shard.purge(request));
-  }
-
-  async #delete(id: string, parent: Revision): Promise<void> {
-    this.#revs.delete(id);
-    const edit = { id: Buffer.from(id), body: Buffer.from('{}'), deleted: true, parent };
-    await this.#placed.with(edit.id, (shard) => shard.put(edit));
-  }
-
-  async #local(n: number): Promise<void> {
-    const id = Buffer.from(`local ${n % 7}`);
-    const edit = { id, body: Buffer.from(`{"l":${n}}`), revision: 'any' as const };
-    await this.#placed.with(Buffer.concat([LOCAL, id]), (shard) => shard.putLocal(edit));
-  }
 }
 
 /** What a move needs: the shards that are placed with `from` become `parts` each, or all of them one. */

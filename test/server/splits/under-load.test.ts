@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import PouchDB from 'pouchdb';
 import t, { type Test } from 'tap';
 import { seededRandom, seedOf } from '../../support/seed.js';
-import { TestServer } from '../../support/server.js';
+import { listOf, memberOf, TestServer } from '../../support/server.js';
 import { splitAndMerge } from '../../support/split-jobs.js';
 import { SplitLoad } from '../../support/split-load.js';
 
@@ -69,8 +69,8 @@ async function fill(server: TestServer, count: number): Promise<string[]> {
 t.test('five splits and merges under load', async (t) => {
   const server = await TestServer.open(t, { settings: { 'reshard/rate': '0' } });
   const ids = await fill(server, DOCUMENTS);
-  const before = (await server.get('/db/_changes?limit=0&since=now')).body as { last_seq: string };
-  const since = encodeURIComponent(before.last_seq);
+  const before = (await server.get('/db/_changes?limit=0&since=now')).body;
+  const since = encodeURIComponent(String(memberOf(before, 'last_seq')));
   const feed = new Feed(server, `/db/_changes?feed=continuous&heartbeat=1000&since=${since}`);
   const load = new SplitLoad(server, 'db', ids, seededRandom(seedOf(t)));
   await server.put('/db/_security', { members: { roles: ['kept'] } });
@@ -85,12 +85,15 @@ t.test('five splits and merges under load', async (t) => {
   await assertFeed(t, feed, load);
 });
 
+/** The revision in a row of `_all_docs`. */
+function revOfRow(row: unknown): string {
+  return String(memberOf(memberOf(row, 'value'), 'rev'));
+}
+
 /** Everything that was acknowledged is in `_all_docs`, once, and nothing else. */
 async function assertAll(t: Test, server: TestServer, load: SplitLoad): Promise<void> {
-  const { rows } = (await server.get('/db/_all_docs')).body as {
-    rows: readonly { id: string; value: { rev: string } }[];
-  };
-  const found = new Map(rows.map(({ id, value }) => [id, value.rev]));
+  const rows = listOf((await server.get('/db/_all_docs')).body, 'rows');
+  const found = new Map(rows.map((row) => [String(memberOf(row, 'id')), revOfRow(row)]));
   t.equal(found.size, rows.length, 'nothing is there twice');
   const alive = [...load.documents].flatMap(([id, known]) =>
     known === undefined || known.deleted ? [] : [[id, known.rev] as const],
@@ -114,13 +117,13 @@ async function assertChanges(
   load: SplitLoad,
   since: string,
 ): Promise<void> {
-  const { results } = (await server.get(`/db/_changes?since=${since}`)).body as {
-    results: readonly { id: string; changes: readonly { rev: string }[] }[];
-  };
+  const results = listOf((await server.get(`/db/_changes?since=${since}`)).body, 'results');
   const expected = [...load.documents].flatMap(([id, known]) =>
     known === undefined ? [] : [`${id} ${known.rev}`],
   );
-  const actual = results.map(({ id, changes }) => `${id} ${changes[0]?.rev}`);
+  const actual = results.map(
+    (row) => `${memberOf(row, 'id')} ${memberOf(listOf(row, 'changes')[0], 'rev')}`,
+  );
   t.strictSame(actual.sort(), expected.sort());
 }
 
