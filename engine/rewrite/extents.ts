@@ -17,6 +17,8 @@ const GAP_SHARES = [1, 1 / 4, 1 / 16, 1 / 64] as const;
 const EXTENT_BYTES_MAX = 1024 * 1024;
 /** So many reads at a time: more than the threads that do them would only wait. */
 const READS_AT_ONCE = 4;
+/** There is room for so many runs at first. */
+const RUNS_FIRST = 1024;
 
 type ReadableFile = Pick<StorageFile, 'path' | 'read'>;
 
@@ -33,11 +35,11 @@ interface Extent {
 export class Extents {
   readonly #file: ReadableFile;
   readonly #gapBytesMax: number;
-  #positions = new Float64Array(1024);
-  #lengths = new Uint32Array(1024);
-  #checksums = new Uint32Array(1024);
+  #positions = new Float64Array(RUNS_FIRST);
+  #lengths = new Uint32Array(RUNS_FIRST);
+  #checksums = new Uint32Array(RUNS_FIRST);
   /** Where each run stands in the buffer. */
-  #places = new Uint32Array(1024);
+  #places = new Uint32Array(RUNS_FIRST);
   #count = 0;
   /** The runs in the order of their positions, undefined where that is the order in which they were added. */
   #order: Uint32Array | undefined;

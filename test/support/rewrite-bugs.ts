@@ -16,21 +16,7 @@ export const SMALL_BUFFERS: readonly Edit[] = [
 /** So that tiny files take many steps, and checkpoints fall into the middle of trees. */
 export const SMALL_STEPS: readonly Edit[] = [
   ...SMALL_BUFFERS,
-  {
-    file: 'rewrite/extents.js',
-    find: '#positions = new Float64Array(1024)',
-    replace: '#positions = new Float64Array(8)',
-  },
-  {
-    file: 'rewrite/extents.js',
-    find: '#lengths = new Uint32Array(1024)',
-    replace: '#lengths = new Uint32Array(8)',
-  },
-  {
-    file: 'rewrite/extents.js',
-    find: '#places = new Uint32Array(1024)',
-    replace: '#places = new Uint32Array(8)',
-  },
+  constant('rewrite/extents.js', 'RUNS_FIRST', 8),
   constant('rewrite/row-windows.js', 'WINDOW_ROWS', 5),
   constant('rewrite/row-windows.js', 'WINDOW_BYTES', 400),
   constant('rewrite/entries-pass.js', 'STEP_ENTRIES', 4),
