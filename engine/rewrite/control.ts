@@ -10,7 +10,10 @@ const NAP_MS = 100;
 
 /** The speed of rewrites, shared by their threads. May be changed while they run, and serve one after the other. */
 export class Throttle {
-  /** KiB a second that one worker may write, or read where it writes nothing; 0 for no limit. Plain shared memory, to be handed to a worker. */
+  /**
+   * KiB a second that one worker may write, or in the background read where it writes nothing; 0 for no limit. Plain shared memory, to be
+   * handed to a worker.
+   */
   readonly cell: Int32Array;
 
   constructor(cell: Int32Array = newCell()) {
@@ -51,12 +54,24 @@ function newCell(): Int32Array {
   return new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
 }
 
+export interface ControlInput {
+  readonly host: Host;
+  readonly throttle: Throttle;
+  readonly stop: StopFlag;
+  /** True where the process serves others meanwhile: reading alone is held back as well. */
+  readonly background: boolean;
+  readonly onProgress: (progress: RewriteProgress) => void;
+  /** Undefined to do without checkpoints. */
+  readonly onCheckpoint: ((states: readonly TargetState[]) => void) | undefined;
+}
+
 /** Steers one task by a throttle and a flag. */
 export class ThrottledControl implements RewriteControl {
   readonly host: Host;
   readonly checkpoint: ((states: readonly TargetState[]) => void) | undefined;
   readonly #throttle: Throttle;
   readonly #stop: StopFlag;
+  readonly #background: boolean;
   readonly #onProgress: (progress: RewriteProgress) => void;
   /** Since when, and since how many bytes, the present rate holds. */
   #rate = 0;
@@ -64,16 +79,11 @@ export class ThrottledControl implements RewriteControl {
   #sinceBytes = 0;
   #pausedMs = 0;
 
-  constructor(
-    host: Host,
-    throttle: Throttle,
-    stop: StopFlag,
-    onProgress: (progress: RewriteProgress) => void,
-    onCheckpoint: ((states: readonly TargetState[]) => void) | undefined,
-  ) {
+  constructor({ host, throttle, stop, background, onProgress, onCheckpoint }: ControlInput) {
     this.host = host;
     this.#throttle = throttle;
     this.#stop = stop;
+    this.#background = background;
     this.#onProgress = onProgress;
     this.checkpoint = onCheckpoint;
   }
@@ -82,7 +92,7 @@ export class ThrottledControl implements RewriteControl {
     this.assertGoingOn();
     this.#onProgress({ ...progress, rate: this.#throttle.rate, pausedMs: this.#pausedMs });
     const { bytesRead = 0, bytesWritten } = progress;
-    const bytes = Math.max(bytesRead, bytesWritten);
+    const bytes = this.#background ? Math.max(bytesRead, bytesWritten) : bytesWritten;
     return this.#pauseMs(bytes) > 0 ? this.#pause(bytes) : undefined;
   }
 

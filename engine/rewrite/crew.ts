@@ -49,12 +49,13 @@ export class Crew {
 
   /** Undefined where the calling thread does the work. */
   readonly #start: CrewStart | undefined;
-  readonly #background: boolean;
+  /** The calling thread serves others meanwhile. */
+  readonly background: boolean;
 
   /** Threads take a tenth of a second to start, and whoever makes a crew can do something else meanwhile. */
   constructor(world: ShardWorld, { workers, throttle, verify, background = false }: CrewOptions) {
     this.#world = world;
-    this.#background = background;
+    this.background = background;
     this.throttle = throttle ?? new Throttle();
     this.workers = workers ?? WORKERS_DEFAULT;
     if (this.workers === 0) return;
@@ -78,13 +79,14 @@ export class Crew {
     const { host, storage } = this.#world;
     for (const [index, task] of tasks.entries()) {
       const onProgress = (progress: RewriteProgress) => events.onProgress(index, progress);
-      const control = new ThrottledControl(
+      const control = new ThrottledControl({
         host,
-        this.throttle,
-        this.stop,
+        throttle: this.throttle,
+        stop: this.stop,
+        background: this.background,
         onProgress,
-        events.onCheckpoint,
-      );
+        onCheckpoint: events.onCheckpoint,
+      });
       control.assertGoingOn();
       const onDigest = (state: DigestState) => events.onDigest?.(index, state);
       results.push(await performTask(storage, task, control, onDigest));
@@ -135,7 +137,7 @@ export class Crew {
       task,
       port: port2,
       cells,
-      background: this.#background,
+      background: this.background,
       checkpoints: onCheckpoint !== undefined || onDigest !== undefined,
     };
     const abandon = new AbortController();

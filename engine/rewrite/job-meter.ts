@@ -43,14 +43,26 @@ interface Begun {
   readonly cost: number;
 }
 
+/** How a verify pass goes. */
+interface MeteredVerify {
+  /** How much of all documents each task reads. */
+  readonly shares: readonly number[];
+  /** How many are performed at a time. */
+  readonly threads: number;
+  /** The rate holds for reading, too. */
+  readonly isHeldBack: boolean;
+}
+
+const NO_VERIFY: MeteredVerify = { shares: [], threads: 1, isHeldBack: false };
+
 /** What a job is, as far as its progress is concerned. */
 export interface MeterInput {
   /** Of the sources. */
   readonly counters: Counters;
   /** Of all targets, about. */
   readonly bytesTotal: number;
-  /** How much of all documents each task of the verify pass reads, and how many are performed at a time; undefined without one. */
-  readonly verify: { readonly shares: readonly number[]; readonly threads: number } | undefined;
+  /** Undefined without a verify pass. */
+  readonly verify: MeteredVerify | undefined;
   readonly onProgress: ((progress: JobProgress) => void) | undefined;
 }
 
@@ -93,7 +105,7 @@ export class JobMeter {
     this.#latest[task] = progress;
     const { onProgress, bytesTotal } = this.#input;
     if (onProgress === undefined) return;
-    const all = this.#latest.flatMap((latest) => latest ?? []);
+    const all = this.#heard;
     const { phase, docsDone, cost } =
       this.#stage === 'write' ? this.#writing(all) : this.#verifying(all);
     this.#pausedMs = sumOf(all, ({ pausedMs = 0 }) => pausedMs) / all.length;
@@ -109,6 +121,11 @@ export class JobMeter {
       share: this.#share,
       secondsLeft,
     });
+  }
+
+  /** What was heard last of each task that was heard of. */
+  get #heard(): RewriteProgress[] {
+    return this.#latest.flatMap((latest) => latest ?? []);
   }
 
   /** Takes how much of the stage is done, brings the share up to date and returns the seconds that are left. */
@@ -128,22 +145,45 @@ export class JobMeter {
     const spentMs = ms - this.#startMs + this.#costBefore * this.#pace;
     const leftMs =
       this.#stage === 'write'
-        ? Math.max((stageCost - cost) * this.#pace, this.#heldBackMs()) + this.#later * this.#pace
-        : this.#verifyLeftMs(ms, this.#pace);
+        ? Math.max((stageCost - cost) * this.#pace, this.#heldBackMs()) + this.#laterMs(this.#pace)
+        : Math.max(this.#verifyLeftMs(ms, this.#pace), this.#readingHeldBackMs());
     this.#share = Math.max(this.#share, spentMs / Math.max(1, spentMs + leftMs));
     return leftMs / 1000;
   }
 
   /** What the verify pass will cost. */
   get #later(): number {
-    const { shares, threads } = this.#input.verify ?? { shares: [], threads: 1 };
+    const { shares, threads } = this.#verify;
     const costs = shares.map((share) => share * this.#wholeCost('verify'));
     return timeOfAll(costs, threads);
   }
 
+  #laterMs(pace: number): number {
+    return Math.max(this.#later * pace, this.#readingHeldBackMs());
+  }
+
+  get #verify(): MeteredVerify {
+    return this.#input.verify ?? NO_VERIFY;
+  }
+
+  /** How long the rate demands for what is still to be read by a verify pass that is held to it: sources and targets, about as much each. */
+  #readingHeldBackMs(): number {
+    const { isHeldBack, threads } = this.#verify;
+    const { length } = this.#latest;
+    if (!isHeldBack || this.#rate === 0) return 0;
+    const isVerifying = this.#stage === 'verify';
+    const read = isVerifying ? sumOf(this.#heard, ({ bytesRead = 0 }) => bytesRead) : 0;
+    const left = (2 * this.#input.bytesTotal) / OVERHEAD - read;
+    // Tasks that wait for their turn have no share of the rate yet, those that are done have none any more.
+    const rate = isVerifying
+      ? (this.#rate / this.#heard.length) * Math.min(threads, length)
+      : this.#rate;
+    return (Math.max(0, left) / rate) * 1000;
+  }
+
   /** Tasks have speeds of their own: what lived is slower to read than what was made of it. */
   #verifyLeftMs(ms: number, paceOfAll: number): number {
-    const { shares, threads } = this.#input.verify ?? { shares: [], threads: 1 };
+    const { shares, threads } = this.#verify;
     let pace = paceOfAll;
     const left = shares.map((share, task) => {
       const latest = this.#latest[task];

@@ -119,7 +119,11 @@ export async function writeOrDiscard(
       verify:
         options.verify === false
           ? undefined
-          : { shares: verifyShares(plan), threads: crew.verifiers },
+          : {
+              shares: verifyShares(plan),
+              threads: crew.verifiers,
+              isHeldBack: crew.background,
+            },
       onProgress: options.onProgress,
     });
     const verifying = states.length === plan.targets.length ? job.checkpoint?.verifying : undefined;

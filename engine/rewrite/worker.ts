@@ -56,13 +56,14 @@ export default async function run(input: WorkerInput): Promise<WorkerOutput> {
     ? (states: readonly TargetState[]) => send({ states })
     : undefined;
   const onDigest = checkpoints ? (digest: DigestState) => send({ digest }) : undefined;
-  const control = new ThrottledControl(
-    nodeHost,
-    new Throttle(cells.throttle),
-    new StopFlag(cells.stop),
+  const control = new ThrottledControl({
+    host: nodeHost,
+    throttle: new Throttle(cells.throttle),
+    stop: new StopFlag(cells.stop),
+    background,
     onProgress,
     onCheckpoint,
-  );
+  });
   try {
     return { ok: true, result: await performTask(storage, task, control, onDigest) };
   } catch (error) {
