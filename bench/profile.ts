@@ -49,7 +49,7 @@ function profilings(out: string): Profiling[] {
   const node: Profiling = {
     name: 'cpu-prof',
     workers: 1,
-    args: ['--cpu-prof', '--cpu-prof-dir', out],
+    args: ['--cpu-prof', `--cpu-prof-dir=${out}`],
   };
   return existsSync(CLINIC) ? [clinic('doctor'), clinic('flame'), node] : [node];
 }

@@ -3,6 +3,7 @@ import { MessageChannel } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { DivanError } from '../errors.js';
 import type { ShardWorld } from '../shard/shard.js';
+import { THREAD_OPTIONS } from '../thread-options.js';
 import { StopFlag, Throttle, ThrottledControl } from './control.js';
 import type { DigestState } from './digest.js';
 import type { RewriteProgress } from './pipeline.js';
@@ -47,8 +48,8 @@ export class Crew {
   /** Undefined where the calling thread does the work. */
   readonly #pool: Piscina<WorkerInput, WorkerOutput> | undefined;
 
-  /** Undefined where the calling thread does the work. */
-  readonly #start: CrewStart | undefined;
+  /** Resolves, with what is told of it, when a thread could not be started or ended without a task. */
+  readonly #broken: Promise<WorkerOutput> | undefined;
   /** The calling thread serves others meanwhile. */
   readonly background: boolean;
 
@@ -66,10 +67,10 @@ export class Crew {
       // All are started at once, so that the verify pass does not wait for a thread.
       minThreads: threads,
       maxThreads: threads,
-      atomics: 'disabled',
+      ...THREAD_OPTIONS,
       niceIncrement: background ? BACKGROUND_NICENESS : 0,
     });
-    this.#start = watchStart(this.#pool, threads);
+    this.#broken = whenBroken(this.#pool);
   }
 
   /** Performs all tasks. When one fails, the others are stopped, and its error is thrown. */
@@ -100,8 +101,6 @@ export class Crew {
   }
 
   async close(): Promise<void> {
-    // A thread that is ended while it still loads its modules takes the process with it (an assertion of Node 20).
-    if (this.#start !== undefined) await Promise.race([this.#start.started, this.#start.broken]);
     await this.#pool?.close();
   }
 
@@ -144,7 +143,7 @@ export class Crew {
     try {
       const running = pool.run(input, { transferList: [port2], signal: abandon.signal });
       // A task that waits for a thread that could not be started waits for ever.
-      return await Promise.race([running, this.#start?.broken ?? running]);
+      return await Promise.race([running, this.#broken ?? running]);
     } catch (error) {
       return workerFailure(error);
     } finally {
@@ -155,25 +154,10 @@ export class Crew {
   }
 }
 
-/** How the start of the threads goes. */
-interface CrewStart {
-  /** Resolves when all of them run. */
-  readonly started: Promise<void>;
-  /** Resolves, with what is told of it, when one could not be started or ended without a task. */
-  readonly broken: Promise<WorkerOutput>;
-}
-
-function watchStart(pool: Piscina<WorkerInput, WorkerOutput>, threads: number): CrewStart {
-  const started = new Promise<void>((resolve) => {
-    let count = 0;
-    pool.on('workerCreate', () => {
-      if (++count === threads) resolve();
-    });
-  });
-  const broken = new Promise<WorkerOutput>((resolve) => {
+function whenBroken(pool: Piscina<WorkerInput, WorkerOutput>): Promise<WorkerOutput> {
+  return new Promise((resolve) => {
     pool.on('error', (error) => resolve(workerFailure(error)));
   });
-  return { started, broken };
 }
 
 function workerFailure(error: unknown): WorkerOutput {

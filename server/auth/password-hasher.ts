@@ -5,6 +5,7 @@
 import { Piscina } from 'piscina';
 import { DivanError } from '../../engine/errors.js';
 import type { Host } from '../../engine/file/host.js';
+import { THREAD_OPTIONS } from '../../engine/thread-options.js';
 import type { Config } from '../config/config.js';
 import derive from './hash-worker.js';
 import {
@@ -133,7 +134,7 @@ class HashThread {
       filename: new URL('./hash-worker.js', import.meta.url).href,
       minThreads: 1,
       maxThreads: 1,
-      atomics: 'disabled',
+      ...THREAD_OPTIONS,
     });
     this.#pool.on('error', (error) => {
       for (const reject of this.#rejects) reject(error);
