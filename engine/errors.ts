@@ -48,6 +48,7 @@ export const ERROR_CODES = {
   NOT_FOUND: 'The file is not there.',
   OUT_OF_RANGE:
     'A document hashes outside the range of the shard, or outside every target of a split.',
+  PEER: 'Another node answered with something that is no answer, or failed in a way that it should not.',
   RANGE_NOT_SATISFIABLE: 'The part of an attachment that was asked for is not there.',
   READ_ONLY: 'The shard was opened for reading only.',
   REPLACED: 'The path names another file than the one that was opened or locked.',
@@ -60,6 +61,7 @@ export const ERROR_CODES = {
   UNAUTHORIZED: 'The caller must say who it is, or the name or password is wrong.',
   UNAVAILABLE:
     'The server is doing too much at once, or is about to stop; the request can be sent again later.',
+  UNREACHABLE: 'Another node of the cluster does not answer.',
   UNSUPPORTED_TYPE:
     'The content type or content encoding of a request is not one that its route takes.',
   VERIFY_FAILED: 'A copy does not hold what its source holds.',
