@@ -41,6 +41,7 @@ import { Compactions } from './databases/compaction.js';
 import { isSystemName } from './databases/database-name.js';
 import { namesOfShardFile } from './databases/shard-map.js';
 import { ShardPool } from './databases/shard-pool.js';
+import { Cors } from './http/cors.js';
 import type { Exchange, ExchangeContext } from './http/exchange.js';
 import { BodyBudget } from './http/request-body.js';
 import { type Route, Router } from './http/router.js';
@@ -182,6 +183,7 @@ export class DivanServer {
       users,
       authenticator,
       uuids: new Uuids(host),
+      cors: new Cors(config),
       stopping: stopping.signal,
       bodyBudget: new BodyBudget(config.get('chttpd/max_request_bytes_in_flight')),
     };
@@ -286,6 +288,7 @@ function newRouter(services: Services): Router {
   const authorization = new Authorization(services);
   const hooks = {
     accepts,
+    admit: services.cors.admit.bind(services.cors),
     authorize: authorization.authorize.bind(authorization),
     onDone: ({ request, response }: Exchange, startMs: number) =>
       metrics.request(request.method ?? '', response.statusCode, world.host.now() - startMs),

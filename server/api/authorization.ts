@@ -98,7 +98,8 @@ export class Authorization {
   /** Browsers send a cookie by themselves; and a session that is used goes on. */
   #checkCookie(exchange: Exchange, caller: Caller): void {
     const { method = '', headers } = exchange.request;
-    assertSameOrigin(caller, { method, origin: headers.origin, host: headers.host });
+    const { origin, host } = headers;
+    if (!this.#services.cors.isTrusted(origin)) assertSameOrigin(caller, { method, origin, host });
     const cookie = this.#services.authenticator.renewedCookie(caller);
     if (cookie !== undefined) exchange.setHeader('Set-Cookie', cookie);
   }

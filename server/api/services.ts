@@ -9,6 +9,7 @@ import type { Config } from '../config/config.js';
 import type { Catalog } from '../databases/catalog.js';
 import type { Compactions } from '../databases/compaction.js';
 import type { ShardPool } from '../databases/shard-pool.js';
+import type { Cors } from '../http/cors.js';
 import type { BodyBudget } from '../http/request-body.js';
 import type { Metrics } from '../metrics.js';
 import type { NodeRecords } from '../node-records.js';
@@ -29,6 +30,7 @@ export interface Services {
   readonly pool: ShardPool;
   readonly catalog: Catalog;
   readonly uuids: Uuids;
+  readonly cors: Cors;
   readonly hasher: PasswordHasher;
   readonly admins: Admins;
   readonly authenticator: Authenticator;

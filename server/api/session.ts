@@ -38,9 +38,10 @@ function tell(exchange: Exchange): void {
   );
 }
 
-async function login({ authenticator }: Services, exchange: Exchange): Promise<void> {
+async function login({ authenticator, cors }: Services, exchange: Exchange): Promise<void> {
   const { method = '', headers } = exchange.request;
-  assertLoginOrigin({ method, origin: headers.origin, host: headers.host });
+  const { origin, host } = headers;
+  if (!cors.isTrusted(origin)) assertLoginOrigin({ method, origin, host });
   const { name, password } = await credentialsOf(exchange);
   const address = exchange.request.socket.remoteAddress ?? '';
   const { caller, cookie } = await authenticator.login({ name, password, address });

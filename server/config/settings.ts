@@ -2,12 +2,12 @@
  * The one table of settings. They are named `section/key` as in CouchDB where they mean the same (its `rel/overlay/etc/default.ini`), so
  * that its configuration files and scripts work. Whatever in the server has a bound has it here; only the depth of JSON is fixed.
  */
+import { ACCESS_SETTINGS } from './access-settings.js';
 import { address, boolean, bytes, choice, integer, type Setting, text } from './setting.js';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
 const GIB = 1024 * MIB;
-const COUNT_MAX = 1_000_000_000;
 const MINUTE_MS = 60_000;
 const DAY_MS = 24 * 60 * MINUTE_MS;
 const WAIT = { min: 100, max: DAY_MS, unit: 'milliseconds' };
@@ -298,84 +298,7 @@ const TABLE = {
     writable: true,
   }),
 
-  'chttpd_auth/timeout': integer({
-    default: 600,
-    about: 'How long a session lasts without being used.',
-    min: 1,
-    max: 365 * 24 * 3600,
-    unit: 'seconds',
-    writable: true,
-  }),
-  'chttpd_auth/allow_persistent_cookies': boolean({
-    default: true,
-    about: 'Whether a browser keeps the session when it is closed.',
-    writable: true,
-  }),
-  'chttpd_auth/same_site': choice({
-    of: ['strict', 'lax', 'none'],
-    default: 'strict',
-    about: 'From which sites a browser sends the session cookie along; none makes it Secure.',
-    writable: true,
-  }),
-  'chttpd_auth/secure_cookie': boolean({
-    default: false,
-    about: 'Whether browsers may send the session cookie over https only.',
-    writable: true,
-  }),
-  'chttpd_auth/iterations': integer({
-    default: 600_000,
-    about: 'The iterations of PBKDF2 with SHA-256 for new password hashes.',
-    min: 1,
-    max: 10_000_000,
-    writable: true,
-  }),
-  'chttpd_auth/max_iterations': integer({
-    default: 10_000_000,
-    about: 'Passwords whose hash takes more iterations are refused unread.',
-    min: 1,
-    max: COUNT_MAX,
-  }),
-  'chttpd_auth/max_hash_queue': integer({
-    default: 100,
-    about: 'How many passwords may wait to be hashed.',
-    min: 1,
-    max: 10_000,
-  }),
-  'chttpd_auth_cache/max_objects': integer({
-    default: 1000,
-    about: 'How many verified credentials are remembered.',
-    min: 0,
-    max: 1_000_000,
-  }),
-  'chttpd_auth_cache/max_lifetime': integer({
-    default: 10 * MINUTE_MS,
-    about: 'How long verified credentials are remembered.',
-    min: 0,
-    max: DAY_MS,
-    unit: 'milliseconds',
-    writable: true,
-  }),
-  'chttpd_auth_lockout/threshold': integer({
-    default: 5,
-    about: 'After so many wrong passwords a user has to wait, longer each time.',
-    min: 1,
-    max: 1_000_000,
-    writable: true,
-  }),
-  'chttpd_auth_lockout/max_lifetime': integer({
-    default: 5 * MINUTE_MS,
-    about: 'The longest such wait, and how long wrong passwords are remembered.',
-    min: 1000,
-    max: DAY_MS,
-    unit: 'milliseconds',
-    writable: true,
-  }),
-  'chttpd_auth_lockout/max_objects': integer({
-    default: 10_000,
-    about: 'Of how many users and addresses wrong passwords are remembered.',
-    min: 1,
-    max: 1_000_000,
-  }),
+  ...ACCESS_SETTINGS,
 };
 
 type Table = typeof TABLE;

@@ -53,7 +53,7 @@ export class Exchange {
   /** Set with the caller: whether it would be let in now, which replies that last ask for from time to time. */
   mayGoOn: () => Promise<boolean> = () => Promise.resolve(true);
   /** Names and values by turns, sent along with the reply. */
-  readonly #headers: string[] = [];
+  readonly #headers: string[];
   readonly #context: ExchangeContext;
   readonly #rawQuery: string;
   #query: Query | undefined;
@@ -66,12 +66,19 @@ export class Exchange {
     response: ServerResponse,
     params: ReadonlyMap<string, string>,
     rawQuery: string,
+    sentAlong: readonly string[] = [],
   ) {
     this.#context = context;
     this.request = request;
     this.response = response;
     this.params = params;
     this.#rawQuery = rawQuery;
+    this.#headers = [...sentAlong];
+  }
+
+  /** Names and values by turns of what `setHeader` was called with. */
+  get sentAlong(): readonly string[] {
+    return this.#headers;
   }
 
   get isHead(): boolean {

@@ -33,6 +33,8 @@ export interface Route {
 export interface RouterHooks {
   /** Whether a segment of a path can be the parameter of that name: `_all_docs` is no `:doc`. */
   readonly accepts: (param: string, segment: string) => boolean;
+  /** Called before anything else is done for a request; true if it is answered. */
+  readonly admit: (exchange: Exchange) => boolean;
   /** Finds out who calls and whether it may. Throws `UNAUTHORIZED`, `FORBIDDEN`, `NOT_FOUND`. */
   readonly authorize: (exchange: Exchange, route: Route) => Promise<void> | void;
   /** Told of every request when its reply is complete or given up. */
@@ -89,6 +91,7 @@ export class Router {
     const startMs = this.#context.host.now();
     let exchange = new Exchange(this.#context, request, response, NO_PARAMS, '');
     try {
+      if (this.#hooks.admit(exchange)) return;
       const target = parseTarget(request.url ?? '', this.#urlBytesMax);
       const found = this.#find(request.method ?? '', target);
       const { route } = found;
@@ -98,6 +101,7 @@ export class Router {
         response,
         paramsOf(found, target),
         target.query,
+        exchange.sentAlong,
       );
       const authorized = this.#hooks.authorize(exchange, route);
       if (authorized !== undefined) await authorized;

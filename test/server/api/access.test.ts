@@ -156,7 +156,12 @@ t.test('a route that does not say who may call it is none', async (t) => {
     bodyBudget: new BodyBudget(1),
     serverName: 'test',
   };
-  const hooks = { accepts: () => true, authorize: () => undefined, onError: () => '' };
+  const hooks = {
+    accepts: () => true,
+    admit: () => false,
+    authorize: () => undefined,
+    onError: () => '',
+  };
   const make = (parts: string) => {
     const route: Route = { ...JSON.parse(parts), handle: () => undefined };
     return new Router(context, hooks, [route], 1000);
