@@ -91,6 +91,7 @@ export class Router {
     const startMs = this.#context.host.now();
     let exchange = new Exchange(this.#context, request, response, NO_PARAMS, '');
     try {
+      assertOneHost(request);
       if (this.#hooks.admit(exchange)) return;
       const target = parseTarget(request.url ?? '', this.#urlBytesMax);
       const found = this.#find(request.method ?? '', target);
@@ -166,6 +167,15 @@ class MethodNotAllowed extends DivanError {
     super('METHOD_NOT_ALLOWED', `Only ${allow.join(',')} allowed`);
     this.allow = allow.join(', ');
   }
+}
+
+/** RFC 9112, section 3.2: whoever reads the other one would take the request for one to another server. Throws `BAD_REQUEST`. */
+function assertOneHost({ rawHeaders }: IncomingMessage): void {
+  let count = 0;
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    if (rawHeaders[index]?.length === 4 && rawHeaders[index]?.toLowerCase() === 'host') count++;
+  }
+  if (count > 1) throw new DivanError('BAD_REQUEST', 'a request has one Host header');
 }
 
 /** What does not say who may call it is not served, and what asks for a database has one to ask for. */

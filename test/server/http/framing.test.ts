@@ -38,3 +38,13 @@ t.test('a reply without content has no length', async (t) => {
   t.equal((await client.reply())?.status, 200, 'the connection goes on');
   client.close();
 });
+
+t.test('a request that names two hosts is for neither', async (t) => {
+  const server = await TestServer.open(t);
+  const client = await RawClient.open(server.listener.address.port);
+  client.send('GET /_up HTTP/1.1\r\nHost: a\r\nhoSt: b\r\n\r\n');
+  t.equal((await client.reply())?.status, 400);
+  client.send('GET /_up HTTP/1.1\r\nHost: a\r\nHos: b\r\n\r\n');
+  t.equal((await client.reply())?.status, 200);
+  client.close();
+});
