@@ -30,7 +30,8 @@ export function makeMachines(t: Test, count: number): readonly Machine[] {
   const hub = `${prefix}h`;
   const names = Array.from({ length: count }, (_, index) => `${prefix}n${index + 1}`);
   const remove = () => {
-    for (const name of [...names, hub]) spawnSync('ip', ['netns', 'del', name], { stdio: 'ignore' });
+    for (const name of [...names, hub])
+      spawnSync('ip', ['netns', 'del', name], { stdio: 'ignore' });
   };
   t.teardown(remove);
   try {
