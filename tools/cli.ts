@@ -4,6 +4,7 @@ import { Command } from 'commander';
 import { registerBackup } from './backup.js';
 import { registerChanges } from './changes.js';
 import { registerCheck } from './check.js';
+import { registerCluster } from './cluster.js';
 import { registerCompact } from './compact.js';
 import { registerDiff } from './diff.js';
 import { registerDump } from './dump.js';
@@ -16,11 +17,12 @@ import { registerServe } from './serve.js';
 import { registerSplit } from './split.js';
 
 const program = new Command('divan')
-  .description('work with Divan shard files')
+  .description('work with Divan: its server, its clusters, its shard files')
   .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'divan: ')) })
   .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2));
 
 registerServe(program);
+registerCluster(program);
 registerLoad(program);
 registerDump(program);
 registerGet(program);

@@ -1,4 +1,4 @@
-/** `/_node/{node}`, its `_prometheus`, `_stats` and `_system`: how the node is doing, in numbers. */
+/** `/_node/{node}`, its `_prometheus`, `_stats`, `_storage` and `_system`: how the node is doing, in numbers. */
 import { DivanError } from '../../engine/errors.js';
 import type { Exchange } from '../http/exchange.js';
 import { isObject, type JsonValue, memberOf } from '../http/json-value.js';
@@ -21,6 +21,7 @@ export function nodeMetricsRoutes(services: Services): Route[] {
       exchange.reply(200, jsonOf(metrics.stats())),
     ),
     nodeRoute(services, 'GET', `_stats/${REST}`, (exchange) => partOfStats(services, exchange)),
+    nodeRoute(services, 'GET', '_storage', (exchange) => storage(services, exchange)),
     nodeRoute(services, 'GET', '_system', (exchange) => system(services, exchange)),
   ];
 }
@@ -41,6 +42,19 @@ function jsonOf(stats: StatsGroup | StatsValue): JsonValue {
     typeof value === 'object' ? jsonOf(value) : value,
   ]);
   return Object.fromEntries(members);
+}
+
+/** What the node holds: its shards, and how many bytes their files have. */
+async function storage({ catalog, config, version }: Services, exchange: Exchange): Promise<void> {
+  let shards = 0;
+  let bytes = 0;
+  for (const name of catalog.names()) {
+    for (const { slot } of catalog.find(name)?.shards ?? []) {
+      shards++;
+      bytes += await slot.fileBytes();
+    }
+  }
+  exchange.reply(200, { name: config.get('node/name'), version, shards, bytes });
 }
 
 function system({ metrics, world, startedMs }: Services, exchange: Exchange): void {

@@ -1,0 +1,137 @@
+/** `divan cluster`: sets up a cluster, says how it is, takes nodes out of it. */
+import type { Command } from 'commander';
+import { DivanError } from '../engine/errors.js';
+import { AdminClient, memberOf } from './cluster/admin-client.js';
+import { credentialsOf, PASSWORD_ENVIRONMENT } from './cluster/credentials.js';
+import { type ClusterReport, reportOf } from './cluster/report.js';
+import { setUpCluster } from './cluster/setup.js';
+import { type CommandContext, LineOutput, runCommand } from './command.js';
+
+const URL_DEFAULT = 'http://127.0.0.1:5984';
+
+interface NodeOptions {
+  readonly url: string;
+  readonly user?: string;
+  readonly json?: boolean;
+}
+
+export function registerCluster(program: Command): void {
+  const cluster = program
+    .command('cluster')
+    .description('set up a cluster of nodes, and see how it is')
+    .addHelpText(
+      'after',
+      `\nThe password of the admin is asked for, or taken from ${PASSWORD_ENVIRONMENT}.`,
+    );
+  cluster
+    .command('setup')
+    .description('make a cluster of nodes that run; given again it goes on where it stopped')
+    .argument('<urls...>', 'where the nodes are reached, the one that coordinates first')
+    .option('--user <name>', 'the admin that all of them have, or are to have')
+    .option('--bind <address>', 'where nodes that are enabled listen from then on', undefined)
+    .option('--json', 'one JSON object for each step')
+    .action((urls: string[], options: { user?: string; bind?: string; json?: boolean }) =>
+      runCommand(options, async (context) => {
+        const credentials = await credentialsOf(options.user, context.signal);
+        return setUpCluster(context, { urls, credentials, bindAddress: options.bind });
+      }),
+    );
+  asked(cluster, 'status', 'say how the nodes are; exit code 1 if something is wrong').action(
+    (options: NodeOptions) => runWith(options, status),
+  );
+  asked(cluster, 'shards', 'say which node has which shards')
+    .argument('[database]', 'only of this one')
+    .action((database: string | undefined, options: NodeOptions) =>
+      runWith(options, (context, node) => shards(context, node, database)),
+    );
+  asked(cluster, 'remove', 'take a node that holds no shards any more out of the cluster')
+    .argument('<node>', 'its name')
+    .action((name: string, options: NodeOptions) =>
+      runWith(options, (context, node) => remove(context, node, name)),
+    );
+}
+
+function asked(cluster: Command, name: string, description: string): Command {
+  return cluster
+    .command(name)
+    .description(description)
+    .option('--url <url>', 'a node of the cluster', URL_DEFAULT)
+    .option('--user <name>', 'the name of an admin')
+    .option('--json', 'as JSON');
+}
+
+function runWith(
+  options: NodeOptions,
+  work: (context: CommandContext, node: AdminClient) => Promise<boolean>,
+): Promise<void> {
+  return runCommand(options, async (context) => {
+    const credentials = await credentialsOf(options.user, context.signal);
+    return work(context, new AdminClient(options.url, credentials, context.signal));
+  });
+}
+
+async function status({ json }: CommandContext, node: AdminClient): Promise<boolean> {
+  const report = await reportOf(node);
+  const isWell =
+    report.problems.length === 0 && report.nodes.every(({ problem }) => problem === undefined);
+  if (json) process.stdout.write(`${JSON.stringify({ ok: isWell, ...report })}\n`);
+  else for (const line of statusLines(report)) process.stdout.write(`${line}\n`);
+  return isWell;
+}
+
+function statusLines({ state, nodes, jobs, problems }: ClusterReport): string[] {
+  const width = Math.max(...nodes.map(({ name }) => name.length));
+  const versions = new Set(nodes.flatMap(({ version }) => version ?? []));
+  return [
+    `${state}, ${nodes.length} nodes, ${jobs.running} of ${jobs.total} jobs running`,
+    ...nodes.map(({ name, problem, version, shards, bytes }) =>
+      problem === undefined
+        ? `  ${name.padEnd(width)}  ${shards} shards  ${mebibytes(bytes ?? 0)} MiB  Divan ${version}`
+        : `  ${name.padEnd(width)}  ${problem}`,
+    ),
+    ...(versions.size > 1 ? ['the nodes have different versions'] : []),
+    ...problems,
+  ];
+}
+
+function mebibytes(bytes: number): string {
+  return (bytes / 1024 / 1024).toFixed(1);
+}
+
+async function shards(
+  { json }: CommandContext,
+  node: AdminClient,
+  database: string | undefined,
+): Promise<boolean> {
+  const all = await node.call('GET', '/_all_dbs');
+  const names = database !== undefined ? [database] : Array.isArray(all) ? all.map(String) : [];
+  const output = new LineOutput();
+  for (const name of names) {
+    const placed = memberOf(
+      await node.call('GET', `/${encodeURIComponent(name)}/_shards`),
+      'shards',
+    );
+    for (const [range, nodes] of Object.entries(Object(placed))) {
+      const holders = Array.isArray(nodes) ? nodes.map(String) : [];
+      await output.line(
+        json
+          ? JSON.stringify({ database: name, range, nodes: holders })
+          : `${range}  ${holders.join(' ')}  ${name}`,
+      );
+    }
+  }
+  await output.flush();
+  return true;
+}
+
+async function remove({ json }: CommandContext, node: AdminClient, name: string): Promise<boolean> {
+  const report = await reportOf(node);
+  const found = report.nodes.find((known) => known.name === name);
+  if (found === undefined) {
+    const names = report.nodes.map((known) => known.name).join(', ');
+    throw new DivanError('NOT_FOUND', `there is no node ${name}; there are ${names}`);
+  }
+  await node.call('POST', '/_cluster_setup', { action: 'remove_node', name });
+  process.stdout.write(json ? `${JSON.stringify({ removed: name })}\n` : `${name} is removed\n`);
+  return true;
+}
