@@ -1,5 +1,5 @@
 /** `/_node/{node}`, its `_prometheus`, `_stats`, `_storage` and `_system`: how the node is doing, in numbers. */
-import { DivanError } from '../../engine/errors.js';
+import { DivanError, isDivanError } from '../../engine/errors.js';
 import type { Exchange } from '../http/exchange.js';
 import { isObject, type JsonValue, memberOf } from '../http/json-value.js';
 import { REST, type Route } from '../http/router.js';
@@ -49,9 +49,14 @@ async function storage({ catalog, config, version }: Services, exchange: Exchang
   let shards = 0;
   let bytes = 0;
   for (const name of catalog.names()) {
-    for (const { slot } of catalog.find(name)?.shards ?? []) {
-      shards++;
-      bytes += await slot.fileBytes();
+    const database = catalog.find(name);
+    for (const { slot } of database?.shards ?? []) {
+      try {
+        bytes += await slot.fileBytes();
+        shards++;
+      } catch (error) {
+        if (!isDivanError(error, 'NOT_FOUND') || database?.ended.aborted !== true) throw error;
+      }
     }
   }
   exchange.reply(200, { name: config.get('node/name'), version, shards, bytes });
