@@ -3,6 +3,8 @@ import type { Test } from 'tap';
 import { MemoryStorage } from '../../engine/file/memory-storage.js';
 import type { Storage } from '../../engine/file/storage.js';
 import type { Database } from '../../server/databases/database.js';
+import type { Placement } from '../../server/databases/placement.js';
+import { formatCover } from '../../server/databases/shard-map.js';
 import { DirectoryNode, eventually, ownerOf } from './directory-node.js';
 import { FakeCluster } from './fake-cluster.js';
 
@@ -56,13 +58,18 @@ export class Nodes {
     return this.settled();
   }
 
-  /** All agree, and nothing is set aside any more. */
+  /** All agree on a whole, and nothing is set aside any more. */
+  get isSettled(): boolean {
+    const [first = '', ...others] = this.all.map((node) => viewOf(node));
+    if (this.all.some(({ catalog }) => catalog.aside.all().length > 0)) return false;
+    const areWhole = this.all.every(({ directory }) =>
+      directory.names().every((name) => coverOf(directory.find(name)) === FULL),
+    );
+    return areWhole && others.every((other) => other === first);
+  }
+
   settled(): Promise<boolean> {
-    return eventually(() => {
-      const [first = '', ...others] = this.all.map((node) => viewOf(node));
-      const isAside = this.all.some(({ catalog }) => catalog.aside.all().length > 0);
-      return !isAside && others.every((other) => other === first);
-    });
+    return eventually(() => this.isSettled);
   }
 
   /** Has a node place new databases on some nodes only, by their indexes, or on all again. */
@@ -101,4 +108,12 @@ export class Nodes {
 /** All that a node says of databases. */
 function viewOf({ directory }: DirectoryNode): string {
   return JSON.stringify(directory.names().map((name) => directory.find(name)));
+}
+
+export const FULL = '00000000-ffffffff';
+
+/** Which ranges are on nodes. */
+export function coverOf(placement: Placement | undefined): string {
+  const shards = placement?.parts.flatMap((part) => part.shards) ?? [];
+  return formatCover([...shards].sort((a, b) => a.range.start - b.range.start));
 }

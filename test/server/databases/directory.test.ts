@@ -7,18 +7,9 @@ import t from 'tap';
 import { MemoryStorage } from '../../../engine/file/memory-storage.js';
 import type { Storage } from '../../../engine/file/storage.js';
 import { readRow, rowKey } from '../../../server/databases/database-row.js';
-import type { Placement } from '../../../server/databases/placement.js';
-import { formatCover } from '../../../server/databases/shard-map.js';
 import { type DirectoryNode, eventually } from '../../support/directory-node.js';
-import { Nodes } from '../../support/directory-nodes.js';
+import { coverOf, FULL, Nodes } from '../../support/directory-nodes.js';
 import { outcomeOf } from '../../support/outcome.js';
-
-const FULL = '00000000-ffffffff';
-
-function coverOf(placement: Placement | undefined): string {
-  const shards = placement?.parts.flatMap((part) => part.shards) ?? [];
-  return formatCover([...shards].sort((a, b) => a.range.start - b.range.start));
-}
 
 /** Names of shard files on a disk. */
 async function filesOf(storage: Storage, nodes: Nodes): Promise<string[]> {
