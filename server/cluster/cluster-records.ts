@@ -272,7 +272,10 @@ export function nodeOfRow(key: string): string {
   return key.slice('row/'.length, 'row/'.length + 32);
 }
 
-function storedRecord(key: string, stored: unknown): { record: ClusterRecord; isContested: boolean } {
+function storedRecord(
+  key: string,
+  stored: unknown,
+): { record: ClusterRecord; isContested: boolean } {
   const members = new Map<string, unknown>(Object.entries(stored ?? {}));
   const counter = members.get('counter');
   const value = members.get('value');

@@ -126,9 +126,7 @@ export class Members implements Membership {
       if (value === undefined || !isMember(value) || identity === this.self.identity) continue;
       nodes.push({ identity, name: textOf(value, 'name'), url: textOf(value, 'url') });
     }
-    return nodes.sort(
-      (a, b) => compareBytes(a.name, b.name) || (a.identity < b.identity ? -1 : 1),
-    );
+    return nodes.sort((a, b) => compareBytes(a.name, b.name) || (a.identity < b.identity ? -1 : 1));
   }
 }
 

@@ -2,7 +2,7 @@
  * Which ranges of which database incarnation each node holds: its row, which it alone writes. What rows may do is told in
  * `cluster-records.ts`; here they are read and written as what they are.
  */
-import { type JsonObject, type JsonValue, isObject, memberOf } from '../http/json-value.js';
+import { isObject, type JsonObject, type JsonValue, memberOf } from '../http/json-value.js';
 import { type ClusterRecords, nodeOfRow } from './cluster-records.js';
 
 export interface RowShard {
