@@ -153,7 +153,7 @@ export function mergeRecords(a: ClusterRecord, b: ClusterRecord): ClusterRecord 
   const kind = KINDS.get(kindOf(a.key));
   if (kind?.join === undefined) return isGreater(a, b, kind) ? a : b;
   const counter = Math.max(a.counter, b.counter);
-  const text = canonicalJson(kind.join(valueOf(a), valueOf(b)));
+  const text = canonicalJson(kind.join(valueIn(a), valueIn(b)));
   return [a, b].find((one) => isSame(one, { counter, text })) ?? { key: a.key, counter, text };
 }
 
@@ -166,7 +166,7 @@ export function isSame(
 }
 
 /** The value; each call gives one of its own. */
-export function valueOf(record: ClusterRecord): JsonObject {
+export function valueIn(record: ClusterRecord): JsonObject {
   const value: JsonObject = JSON.parse(record.text);
   return value;
 }
@@ -180,7 +180,7 @@ function isGreater(a: ClusterRecord, b: ClusterRecord, kind: Kind | undefined): 
 }
 
 function rankOf(record: ClusterRecord, kind: Kind | undefined): number {
-  return kind?.prevails?.(valueOf(record)) === true ? 1 : 0;
+  return kind?.prevails?.(valueIn(record)) === true ? 1 : 0;
 }
 
 function weightier(counter: number): number {

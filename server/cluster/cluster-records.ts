@@ -22,7 +22,7 @@ import {
   kindOf,
   makeRecord,
   mergeRecords,
-  valueOf,
+  valueIn,
 } from './cluster-record.js';
 import { isDeleted } from './database-record.js';
 import { compareBytes, RecordIndex } from './record-index.js';
@@ -77,7 +77,7 @@ export class ClusterRecords implements SharedRecords {
 
   get(key: string): JsonObject | undefined {
     const record = this.#index.get(key);
-    return record === undefined ? undefined : valueOf(record);
+    return record === undefined ? undefined : valueIn(record);
   }
 
   keys(prefix: string): string[] {
@@ -202,7 +202,7 @@ export class ClusterRecords implements SharedRecords {
 
   async #change(key: string, change: RecordChange): Promise<void> {
     const old = this.#index.get(key);
-    const value = change(old === undefined ? undefined : valueOf(old));
+    const value = change(old === undefined ? undefined : valueIn(old));
     if (value === undefined) return;
     const record = changedRecord(old, key, value);
     if (kindOf(key) === 'row' && nodeOfRow(key) !== this.self) {
@@ -220,7 +220,7 @@ export class ClusterRecords implements SharedRecords {
   async #put(record: ClusterRecord, isContested: boolean): Promise<void> {
     const { key, counter } = record;
     const contested = isContested ? { isContested } : {};
-    await this.#stored.set(STORED_PREFIX + key, { counter, value: valueOf(record), ...contested });
+    await this.#stored.set(STORED_PREFIX + key, { counter, value: valueIn(record), ...contested });
     this.#index.set(record);
     if (isContested) this.#contested.add(key);
     else this.#contested.delete(key);
@@ -250,7 +250,7 @@ export class ClusterRecords implements SharedRecords {
   #isStale(record: ClusterRecord): boolean {
     if (kindOf(record.key) !== 'row') return false;
     if (this.#hasLeft(nodeOfRow(record.key))) return true;
-    const row = valueOf(record);
+    const row = valueIn(record);
     const database = this.get(`database/${memberOf(row, 'database')}`);
     return isDeleted(database, String(memberOf(row, 'by')), Number(memberOf(row, 'suffix')));
   }

@@ -91,6 +91,14 @@ export class Members implements Membership {
     return identity === this.#trusted && !this.hasLeft(identity);
   }
 
+  /**
+   * True if a node may tell this one who the members are, though it is not known: it may have been added while this node was away. That it has
+   * the cookie is all that is ever known of a node; one that left is believed in nothing.
+   */
+  mayIntroduceItself(identity: string): boolean {
+    return this.others().length > 0 && this.find(identity) === undefined && !this.hasLeft(identity);
+  }
+
   /** True if the node was a member, and is none any more. */
   hasLeft(identity: string): boolean {
     const value = this.#records.get(PREFIX + identity);

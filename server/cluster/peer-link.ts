@@ -5,6 +5,7 @@
  * call fails the set is forgotten: the two are to compare, which finds everything. Comparisons go on for ever at some seconds' distance; after
  * a failure they are tried again sooner, and then ever later.
  */
+import { isDivanError } from '../../engine/errors.js';
 import type { ServerHost } from '../world.js';
 import type { ClusterRecords } from './cluster-records.js';
 import type { Members } from './members.js';
@@ -183,11 +184,26 @@ export class PeerLink {
   async #compare(): Promise<void> {
     const { calls, records } = this.#parts;
     const { total } = records.index.digests;
-    const reply = await calls.call(this.peer, 'records/digest', { digest: total });
+    const ask = () => calls.call(this.peer, 'records/digest', { digest: total });
+    const reply = await ask().catch(async (error) => {
+      if (!isDivanError(error, 'FORBIDDEN')) throw error;
+      await this.#introduce();
+      return ask();
+    });
     const buckets = readDigestAnswer(reply);
     if (buckets === undefined) return;
     const differing = records.index.digests.differing(buckets);
     for (const bucket of differing ?? []) await this.#compareBucket(bucket);
+  }
+
+  /**
+   * A peer that was away, or set back, since before this node was added does not know it, and those that it knows may all be gone. It takes who
+   * the members are from whoever has the cookie and did not leave.
+   */
+  async #introduce(): Promise<void> {
+    const { records } = this.#parts;
+    const page = fillPage(records.keys('member/'), (key) => records.record(key));
+    await this.#exchange({ records: page.records, want: [] });
   }
 
   /** Each page is a stretch of keys, of which both sides are told what the other has. */

@@ -1,6 +1,6 @@
 /** The cluster records of a node in memory: by key, by kind, by bucket, rows by the name of their database, and the digests of all. */
 import { memberOf } from '../http/json-value.js';
-import { type ClusterRecord, kindOf, valueOf } from './cluster-record.js';
+import { type ClusterRecord, kindOf, valueIn } from './cluster-record.js';
 import { BUCKETS, bucketOf, hashOf, RecordDigests } from './record-digests.js';
 
 interface Entry {
@@ -72,7 +72,7 @@ export class RecordIndex {
   #placesOf(record: ClusterRecord): (readonly [Map<string, Set<string>>, string])[] {
     const kind = kindOf(record.key);
     const places = [[this.#kinds, kind] as const];
-    const database = kind === 'row' ? memberOf(valueOf(record), 'database') : undefined;
+    const database = kind === 'row' ? memberOf(valueIn(record), 'database') : undefined;
     return typeof database === 'string' ? [...places, [this.#rows, database]] : places;
   }
 }

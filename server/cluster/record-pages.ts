@@ -3,7 +3,7 @@
  * anything of it is used.
  *
  * - `records/push` `{records: [[key, counter, value], ...], want: [key, ...]}`: answered when the records are durable, with `{records, answered}`:
- *   of those that were sent what the receiver has newer, and of the wanted ones the first `answered`, as many as a call can carry.
+ *   of the wanted ones the first `answered`, as many as a call can carry; if none is wanted, those that the receiver has newer than they were sent.
  * - `records/digest` `{digest}`: `{}` if the receiver's is the same, else `{buckets}`, the hashes of all buckets.
  * - `records/bucket` `{bucket, after}`: `{entries: [[key, hash], ...], more}`: what is in a bucket, in the order of the keys.
  */
@@ -19,7 +19,7 @@ import {
   requiredString,
   requiredStrings,
 } from '../http/json-value.js';
-import { type ClusterRecord, isKnownKind, makeRecord, valueOf } from './cluster-record.js';
+import { type ClusterRecord, isKnownKind, makeRecord, valueIn } from './cluster-record.js';
 import { BUCKETS } from './record-digests.js';
 
 export const PAGE_RECORDS_MAX = 500;
@@ -45,10 +45,9 @@ export interface BucketPage {
 export function fillPage(
   keys: Iterable<string>,
   find: (key: string) => ClusterRecord | undefined,
-  used: readonly ClusterRecord[] = [],
 ): { readonly records: ClusterRecord[]; readonly keys: string[] } {
-  const page = { records: [...used], keys: [] as string[] };
-  let length = used.reduce((sum, { key, text }) => sum + key.length + text.length, 0);
+  const page: { records: ClusterRecord[]; keys: string[] } = { records: [], keys: [] };
+  let length = 0;
   for (const key of keys) {
     const record = find(key);
     length += record === undefined ? 0 : key.length + record.text.length;
@@ -81,8 +80,7 @@ export function readPushAnswer(head: JsonObject): PushAnswer {
   return answerOf(() => {
     const answered = memberOf(head, 'answered');
     if (!isWholeBelow(answered, PAGE_RECORDS_MAX + 1)) throw malformed('answered');
-    // Newer ones of those that were sent, and wanted ones.
-    return { records: recordsOf(requiredArray(head, 'records', 2 * PAGE_RECORDS_MAX)), answered };
+    return { records: recordsOf(requiredArray(head, 'records', PAGE_RECORDS_MAX)), answered };
   });
 }
 
@@ -134,7 +132,7 @@ function recordsOf(records: JsonArray): ClusterRecord[] {
 }
 
 function wireOf(record: ClusterRecord): JsonArray {
-  return [record.key, record.counter, valueOf(record)];
+  return [record.key, record.counter, valueIn(record)];
 }
 
 function isWholeBelow(value: JsonValue | undefined, end: number): value is number {

@@ -6,8 +6,9 @@
  * yet, is news of the node that made it.
  */
 import { DivanError } from '../../engine/errors.js';
-import type { JsonObject } from '../http/json-value.js';
+import { type JsonObject, memberOf } from '../http/json-value.js';
 import type { ServerHost } from '../world.js';
+import { kindOf } from './cluster-record.js';
 import type { ClusterRecords, Spreader } from './cluster-records.js';
 import type { Members } from './members.js';
 import { PeerLink } from './peer-link.js';
@@ -108,7 +109,8 @@ export class Spread implements Spreader {
     for (const [identity, link] of this.#links) {
       if (others.some((node) => node.identity === identity)) continue;
       this.#links.delete(identity);
-      this.#sayFarewell(identity, link);
+      if (members.hasLeft(members.self.identity)) link.close();
+      else this.#sayFarewell(identity, link);
     }
     for (const node of others) {
       const link = this.#links.get(node.identity);
@@ -133,7 +135,7 @@ export class Spread implements Spreader {
   ): Promise<JsonObject> {
     const { members } = this.#parts;
     if (this.#isClosed) throw new DivanError('CLOSED', 'this node stops');
-    if (!members.isBelieved(call.from)) {
+    if (!members.isBelieved(call.from) && !this.#isIntroduction(call)) {
       const what = members.hasLeft(call.from) ? 'has left the cluster' : 'is no member of it';
       throw new DivanError('FORBIDDEN', `a node that ${what} asked for its records`);
     }
@@ -142,11 +144,21 @@ export class Spread implements Spreader {
     return reply;
   }
 
+  #isIntroduction({ from, head }: Call): boolean {
+    if (!this.#parts.members.mayIntroduceItself(from)) return false;
+    const records = memberOf(head, 'records');
+    if (records === undefined) return false;
+    const push = readPush(head);
+    return push.want.length === 0 && push.records.every(({ key }) => kindOf(key) === 'member');
+  }
+
   async #takePush(head: JsonObject): Promise<JsonObject> {
     const { records } = this.#parts;
     const { records: sent, want } = readPush(head);
     const newer = await records.take(sent);
-    const page = fillPage(want, (key) => records.record(key), newer);
+    // Who compares wants what it sent and this node has newer anyway.
+    const told = want.length > 0 ? want : newer.map(({ key }) => key);
+    const page = fillPage(told, (key) => records.record(key));
     return pushAnswerHead({ records: page.records, answered: page.keys.length });
   }
 
