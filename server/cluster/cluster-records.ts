@@ -240,10 +240,10 @@ export class ClusterRecords implements SharedRecords {
   async #dropIfStale(key: string): Promise<void> {
     const record = this.#index.get(key);
     if (record === undefined || !this.#isStale(record)) return;
-    // Seen to be gone at once: if the removal is lost, the next start does it again.
     this.#index.delete(key);
     this.#contested.delete(key);
-    await this.#stored.remove(STORED_PREFIX + key);
+    // What makes it stale is durable: if the removal fails or is lost, the next start does it again.
+    await this.#stored.remove(STORED_PREFIX + key).catch(() => undefined);
     for (const listener of this.#listeners) listener(key);
   }
 

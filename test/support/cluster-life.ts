@@ -40,6 +40,18 @@ export interface LifeResult {
   readonly counts: ReadonlyMap<string, number>;
 }
 
+export interface LivesInput {
+  readonly first: LifeOptions;
+  readonly lives: number;
+}
+
+export interface LivesResult {
+  readonly violations: readonly string[];
+  readonly lives: number;
+  readonly events: number;
+  readonly counts: readonly (readonly [string, number])[];
+}
+
 const HEALING_MS = 90_000;
 const NAMES = ['a', 'b'];
 
@@ -62,15 +74,7 @@ export async function playLife(options: LifeOptions): Promise<LifeResult> {
 }
 
 /** Plays lives of seeds that follow one another, until one of them goes wrong. Plain data, for a thread of its own. */
-export async function playLives(input: {
-  readonly first: LifeOptions;
-  readonly lives: number;
-}): Promise<{
-  readonly violations: readonly string[];
-  readonly lives: number;
-  readonly events: number;
-  readonly counts: readonly (readonly [string, number])[];
-}> {
+export async function playLives(input: LivesInput): Promise<LivesResult> {
   const counts = new Map<string, number>();
   let events = 0;
   for (let index = 0; index < input.lives; index++) {
