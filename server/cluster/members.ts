@@ -1,0 +1,148 @@
+/**
+ * Who belongs to the cluster: the records `member/<identity>`. Before there are any, this node is the only one.
+ *
+ * A new node has no members but itself and would take records from nobody. Its setup says whom to believe (`trust`), which holds until there is a
+ * record of that node, as there is once it has told what it knows: from then on the records decide. A node that has left takes nothing from
+ * anybody, and nobody takes anything from it.
+ */
+import { DivanError } from '../../engine/errors.js';
+import { type JsonObject, memberOf } from '../http/json-value.js';
+import type { ClusterRecords } from './cluster-records.js';
+import type { Node } from './peers.js';
+import { compareBytes } from './record-index.js';
+import type { Membership } from './shared-records.js';
+
+const PREFIX = 'member/';
+
+export class Members implements Membership {
+  readonly self: Node;
+  readonly #records: ClusterRecords;
+  readonly #unreached = new Set<string>();
+  #trusted: string | undefined;
+  /** What was read of the records, until one changes. */
+  #list: readonly Node[] | undefined;
+
+  /** REQUIRES: the records are those of `self`. */
+  constructor(self: Node, records: ClusterRecords) {
+    this.self = self;
+    this.#records = records;
+    records.onChange((key) => {
+      if (key.startsWith(PREFIX)) this.#list = undefined;
+    });
+  }
+
+  list(): readonly Node[] {
+    this.#list ??= this.#read();
+    return this.#list;
+  }
+
+  others(): readonly Node[] {
+    return this.list().filter(({ identity }) => identity !== this.self.identity);
+  }
+
+  find(identity: string): Node | undefined {
+    return this.list().find((node) => node.identity === identity);
+  }
+
+  /** Of two that were added under one name on two sides of a cut, always the same one. */
+  named(name: string): Node | undefined {
+    return this.list().find((node) => node.name === name);
+  }
+
+  async add(node: Node): Promise<void> {
+    this.#checkName(node);
+    await this.announce();
+    await this.#write(node);
+  }
+
+  /** Has the record of this node say what its name and URL are now. Throws what `add` throws. */
+  async announce(): Promise<void> {
+    await this.#write(this.self);
+  }
+
+  async remove(identity: string): Promise<void> {
+    await this.#records.change(PREFIX + identity, (value) => {
+      if (value === undefined || !isMember(value)) {
+        throw new DivanError('NOT_FOUND', 'there is no such member of the cluster');
+      }
+      return { ...value, state: 'left' };
+    });
+  }
+
+  isReached(identity: string): boolean {
+    return !this.#unreached.has(identity);
+  }
+
+  /** That a call was answered, or was not. */
+  noteReached(identity: string, isReached: boolean): void {
+    if (isReached) this.#unreached.delete(identity);
+    else this.#unreached.add(identity);
+  }
+
+  /** Records are taken from that node, though it is no member yet. */
+  trust(identity: string): void {
+    this.#trusted = identity;
+  }
+
+  /** True if what a node says of records is believed. */
+  isBelieved(identity: string): boolean {
+    if (this.hasLeft(this.self.identity)) return false;
+    if (this.find(identity) !== undefined) return identity !== this.self.identity;
+    return identity === this.#trusted && !this.hasLeft(identity);
+  }
+
+  /**
+   * True if a node may tell this one who the members are, though it is not known: it may have been added while this node was away. That it has
+   * the cookie is all that is ever known of a node; one that left is believed in nothing.
+   */
+  mayIntroduceItself(identity: string): boolean {
+    return this.others().length > 0 && this.find(identity) === undefined && !this.hasLeft(identity);
+  }
+
+  /** True if the node was a member, and is none any more. */
+  hasLeft(identity: string): boolean {
+    const value = this.#records.get(PREFIX + identity);
+    return value !== undefined && !isMember(value);
+  }
+
+  #checkName({ name, identity }: Node): void {
+    if (this.hasLeft(identity)) {
+      throw new DivanError('CONFLICT', `${name} has left the cluster, and needs a new identity`);
+    }
+    const other = this.list().find((node) => node.name === name && node.identity !== identity);
+    if (other === undefined) return;
+    throw new DivanError('CONFLICT', `another node of the cluster has the name ${name}`);
+  }
+
+  async #write(node: Node): Promise<void> {
+    const { name, identity, url } = node;
+    await this.#records.change(PREFIX + identity, (value) => {
+      this.#checkName(node);
+      const made = { name, url, state: 'member' };
+      const isSame = memberOf(value ?? {}, 'name') === name && memberOf(value ?? {}, 'url') === url;
+      return isSame ? undefined : made;
+    });
+  }
+
+  #read(): Node[] {
+    const nodes = [this.self];
+    // Who has left is alone.
+    if (this.hasLeft(this.self.identity)) return nodes;
+    for (const key of this.#records.keys(PREFIX)) {
+      const value = this.#records.get(key);
+      const identity = key.slice(PREFIX.length);
+      if (value === undefined || !isMember(value) || identity === this.self.identity) continue;
+      nodes.push({ identity, name: textOf(value, 'name'), url: textOf(value, 'url') });
+    }
+    return nodes.sort((a, b) => compareBytes(a.name, b.name) || (a.identity < b.identity ? -1 : 1));
+  }
+}
+
+function isMember(value: JsonObject): boolean {
+  return memberOf(value, 'state') === 'member';
+}
+
+function textOf(value: JsonObject, name: string): string {
+  const text = memberOf(value, name);
+  return typeof text === 'string' ? text : '';
+}
