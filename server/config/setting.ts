@@ -116,6 +116,18 @@ export function text(
   });
 }
 
+/** The path of a file; none, which is the empty text, if it is not set. */
+export function file(of: Omit<Common<string>, 'default'>): Setting<string> {
+  return setting(
+    { default: '', ...of },
+    {
+      expects: 'the path of a file',
+      parse: (text) => (/^[^\p{Cc}]*$/u.test(text) ? text : undefined),
+      format: String,
+    },
+  );
+}
+
 /** An address of this machine to listen at. */
 export function address(of: Common<string>): Setting<string> {
   return setting(of, {
