@@ -24,6 +24,7 @@ import {
   verifyContext,
 } from './call-signature.js';
 import type { ClusterCredentials } from './credentials.js';
+import { IncomingBody } from './incoming-body.js';
 import { type Call, type CallHandler, type CallHandlers, StreamedAnswer } from './peers.js';
 import { SeenCalls } from './seen-calls.js';
 
@@ -47,15 +48,25 @@ interface Accepted {
   readonly exchange: Exchange;
   readonly keys: CallKeys;
   readonly signed: SignedContext;
+  /** Of a call that streams. */
+  body: IncomingBody | undefined;
 }
 
 /** Why a call is not taken, with the status for that. */
 class Refusal extends DivanError {
   readonly status: number;
+  /** Of this node, for who used another one. */
+  readonly boot: string | undefined;
 
-  constructor(status: number, code: 'PEER' | 'UNREACHABLE' | 'UNAVAILABLE', message: string) {
+  constructor(
+    status: number,
+    code: 'PEER' | 'UNREACHABLE' | 'UNAVAILABLE',
+    message: string,
+    boot?: string,
+  ) {
     super(code, message);
     this.status = status;
+    this.boot = boot;
   }
 }
 
@@ -85,7 +96,7 @@ export class CallServer {
       this.#check(accepted.signed);
       const answer = await this.#answer(accepted);
       if (answer instanceof StreamedAnswer) await this.#stream(accepted, name, answer);
-      else replyWhole(accepted, encodeHead(answer));
+      else await this.#replyWhole(accepted, encodeHead(answer));
     } catch (error) {
       if (exchange.response.headersSent || exchange.response.destroyed) throw error;
       await this.#replyError(accepted, name, error);
@@ -101,7 +112,9 @@ export class CallServer {
     const keys = this.#keyRing.of(this.#options.credentials.cookie);
     const signed =
       keys === undefined ? undefined : verifyContext(exchange.header(CALL_HEADER), name, keys);
-    if (keys !== undefined && signed !== undefined) return { exchange, keys, signed };
+    if (keys !== undefined && signed !== undefined) {
+      return { exchange, keys, signed, body: undefined };
+    }
     throw new DivanError('UNAUTHORIZED', 'This is for the nodes of the cluster.');
   }
 
@@ -118,8 +131,9 @@ export class CallServer {
     }
     const aheadMs = host.timeOfDay() - context.timeMs;
     if (Math.abs(aheadMs) > CLOCK_MS_MAX) throw wrongClock(aheadMs, self.name);
-    if (context.boot !== this.boot) {
-      throw new Refusal(409, 'UNREACHABLE', `the node ${self.name} was started again`);
+    const { boot } = this;
+    if (context.boot !== boot) {
+      throw new Refusal(409, 'UNREACHABLE', `the node ${self.name} was started again`, boot);
     }
     const taken = this.#seen.take(context.series, context.number);
     if (taken === 'repeated') {
@@ -150,14 +164,20 @@ export class CallServer {
     if (length !== undefined) {
       await reader.next();
       await reader.finish();
-    }
-    const body = length === undefined ? reader.bodies((text) => decodeError(text).error) : EMPTY;
+    } else accepted.body = new IncomingBody(reader, exchange.request);
+    const body = accepted.body?.chunks ?? EMPTY;
     const handler = this.#options.handlers.find(name);
     if (handler === undefined) {
       throw new DivanError('PEER', `a node does not know the call ${name.slice(0, 100)}`);
     }
     const call: Call = { from, head, body, signal: exchange.signal };
     return handler(call);
+  }
+
+  async #replyWhole({ exchange, keys, signed, body }: Accepted, head: Uint8Array): Promise<void> {
+    const writer = new FrameWriter(keys.reply, replyStart(signed.mac, 200, keys));
+    await body?.leave(this.#options.host);
+    exchange.replyBytes(200, writer.whole(head), TYPE);
   }
 
   async #stream(accepted: Accepted, name: string, answer: StreamedAnswer): Promise<void> {
@@ -182,19 +202,21 @@ export class CallServer {
       // Whoever reads can tell it from a connection that broke.
       await send(writer.frame('error', encodeError(this.#told(name, error))));
     }
+    await accepted.body?.leave(host);
     await passedOver(exchange, host);
     await out.end();
   }
 
   async #replyError(accepted: Accepted, name: string, error: unknown): Promise<void> {
-    const { exchange, keys, signed } = accepted;
+    const { exchange, keys, signed, body } = accepted;
+    const { host } = this.#options;
     const told = this.#told(name, error);
-    const isBoot = signed.context.boot !== this.boot;
     const status = error instanceof Refusal ? error.status : errorReply(told).status;
-    const payload = encodeError(told, isBoot ? this.boot : undefined);
+    const payload = encodeError(told, error instanceof Refusal ? error.boot : undefined);
     const writer = new FrameWriter(keys.reply, replyStart(signed.mac, status, keys));
     // The connection can be kept if nothing is left to be read.
-    if (isSentAtOnce(exchange)) await passedOver(exchange, this.#options.host);
+    await body?.leave(host);
+    if (isSentAtOnce(exchange)) await passedOver(exchange, host);
     exchange.replyBytes(status, writer.frame('error', payload), TYPE);
   }
 
@@ -215,11 +237,6 @@ export class CallServer {
 function isSentAtOnce({ request }: Exchange): boolean {
   const length = declaredLength(request);
   return length !== undefined && length <= 2 * PAYLOAD_BYTES_MAX;
-}
-
-function replyWhole({ exchange, keys, signed }: Accepted, head: Uint8Array): void {
-  const writer = new FrameWriter(keys.reply, replyStart(signed.mac, 200, keys));
-  exchange.replyBytes(200, writer.whole(head), TYPE);
 }
 
 /** The side whose clock is ahead is named by what it is to the one that reads this. */

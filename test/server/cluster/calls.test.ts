@@ -3,6 +3,7 @@
  * goes away is noticed.
  * Method: real servers that call one another over loopback.
  */
+import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { DivanError } from '../../../engine/errors.js';
@@ -152,9 +153,16 @@ t.test('whoever reads slowly slows the sender down', async (t) => {
   await until(() => left === 1);
   t.equal(left, 1, 'the source is left when the reader leaves');
   sent = 0;
-  b.handlers.on('stuck', async ({ body, signal }) => {
-    for await (const _ of body) break;
-    await new Promise((resolve) => signal.addEventListener('abort', resolve));
+  let heard: unknown;
+  const resumed = new AbortController();
+  b.handlers.on('stuck', async ({ body }) => {
+    try {
+      for await (const _ of body) {
+        if (!resumed.signal.aborted) await once(resumed.signal, 'abort');
+      }
+    } catch (error) {
+      heard = error;
+    }
     return {};
   });
   const abort = new AbortController();
@@ -167,6 +175,24 @@ t.test('whoever reads slowly slows the sender down', async (t) => {
   await t.rejects(stuck, { code: 'ABORTED' });
   await until(() => left === 2);
   t.equal(left, 2, 'the source is left when the call is given up');
+  resumed.abort();
+  await until(() => heard !== undefined);
+  t.match(heard, { code: 'ABORTED' });
+  let aborted = 0;
+  b.handlers.on('lingering', async ({ body, signal }) => {
+    for await (const _ of body) break;
+    await once(signal, 'abort');
+    aborted++;
+    return {};
+  });
+  const lingering = new AbortController();
+  const calling = a.peers.open(b.node, 'lingering', {}, endless(), { signal: lingering.signal });
+  calling.catch(() => undefined);
+  await delay(100);
+  lingering.abort();
+  await t.rejects(calling, { code: 'ABORTED' });
+  await until(() => aborted === 1);
+  t.equal(aborted, 1, 'a handler that reads no more hears that the caller is gone');
 });
 
 async function until(condition: () => boolean): Promise<void> {
