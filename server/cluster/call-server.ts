@@ -48,7 +48,7 @@ interface Accepted {
   readonly exchange: Exchange;
   readonly keys: CallKeys;
   readonly signed: SignedContext;
-  /** Of a call that streams. */
+  /** Once it is read from. */
   body: IncomingBody | undefined;
 }
 
@@ -158,14 +158,16 @@ export class CallServer {
     exchange.holdMemory(length ?? STREAM_BYTES);
     const source = exchange.encodedBodyStream(Number.MAX_SAFE_INTEGER);
     const reader = new FrameReader(source, keys.request, signed.mac);
+    const incoming = new IncomingBody(reader, exchange.request);
+    accepted.body = incoming;
     const { kind, payload } = await reader.next();
     if (kind === 'error') throw decodeError(payload).error;
     const head = objectOf(parseJson(payload), 'the head of a call');
     if (length !== undefined) {
       await reader.next();
       await reader.finish();
-    } else accepted.body = new IncomingBody(reader, exchange.request);
-    const body = accepted.body?.chunks ?? EMPTY;
+    }
+    const body = length === undefined ? incoming.chunks : EMPTY;
     const handler = this.#options.handlers.find(name);
     if (handler === undefined) {
       throw new DivanError('PEER', `a node does not know the call ${name.slice(0, 100)}`);

@@ -74,6 +74,7 @@ interface UnderWay {
   readonly outgoing: Outgoing;
   readonly watch: CallWatch;
   readonly body: OutgoingBody | undefined;
+  /** Once the head of the answer is there. */
   isAnswered: boolean;
   /** What the pool does for it. */
   request: Promise<unknown>;
@@ -227,14 +228,14 @@ export class PeerClient {
     underWay.request = request;
     try {
       const { statusCode: status, headers, body } = await orAborted(request, watch.signal);
-      underWay.isAnswered = true;
       if (headers['content-type'] !== CALL_TYPE) {
         body.on('error', () => undefined).destroy();
         throw this.#noAnswer(status);
       }
-      const source = this.#chunks(body, watch);
+      const source = this.#chunks(body, underWay);
       const reader = new FrameReader(source, keys.reply, replyStart(mac, status, keys));
       const head = await this.#headOf(await reader.next(), reader);
+      underWay.isAnswered = true;
       this.#isBootSure = true;
       return { head, body: reader.bodies((payload) => decodeError(payload).error) };
     } catch (error) {
@@ -292,13 +293,15 @@ export class PeerClient {
   }
 
   /** What comes over the connection; the node may be silent for so long only. */
-  async *#chunks(body: AsyncIterable<unknown>, watch: CallWatch): AsyncGenerator<Uint8Array> {
+  async *#chunks(body: AsyncIterable<unknown>, underWay: UnderWay): AsyncGenerator<Uint8Array> {
+    const { watch, outgoing } = underWay;
     const silent = () => this.#unreachable('it stopped in the middle of an answer');
-    watch.allow('answer', IDLE_MS, silent);
+    watch.allow('answer', timeoutOf(outgoing), silent);
     for await (const chunk of body) {
       watch.rest('answer');
       if (chunk instanceof Uint8Array) yield chunk;
-      watch.allow('answer', IDLE_MS, silent);
+      const ms = underWay.isAnswered ? IDLE_MS : timeoutOf(outgoing);
+      watch.allow('answer', ms, silent);
     }
     watch.rest('answer');
   }
