@@ -13,9 +13,7 @@ export interface SendingEvents {
 
 export class OutgoingBody {
   readonly #source: AsyncIterable<Uint8Array>;
-  /** Read once only: a call whose body was begun can not be sent again. */
-  isBegun = false;
-  isSent = false;
+  #isBegun = false;
   /** What reading it has thrown. */
   failure: { readonly error: unknown } | undefined;
 
@@ -30,7 +28,7 @@ export class OutgoingBody {
     { host, signal, events }: { host: Host; signal: AbortSignal; events: SendingEvents },
   ): AsyncGenerator<Uint8Array, void> {
     yield writer.frame('head', head);
-    this.isBegun = true;
+    this.#isBegun = true;
     const chunks = pulsed(this.#source, host, signal);
     try {
       for (;;) {
@@ -51,14 +49,13 @@ export class OutgoingBody {
       await chunks.return();
     }
     yield writer.frame('end');
-    this.isSent = true;
     events.onSent();
   }
 
   /** Nobody will read it. */
   leave(): void {
-    if (this.isBegun) return;
-    this.isBegun = true;
+    if (this.#isBegun) return;
+    this.#isBegun = true;
     leaveSource(this.#source[Symbol.asyncIterator]());
   }
 }

@@ -190,22 +190,19 @@ export class PeerClient {
     } else this.#breaker.abandoned(pass);
   }
 
-  /** The call, sent again once if the node was started since it answered last. If it fails the slot is given back. */
+  /** The call, which is sent again once if the node was started since it answered last. If it fails the slot is given back. */
   async #exchange(underWay: UnderWay, slots: CallSlots): Promise<StreamedReply> {
     try {
-      return await this.#attempt(underWay);
-    } catch (error) {
-      const isAgain = error instanceof ToldError && error.boot !== undefined;
-      if (!isAgain || underWay.body?.isBegun === true) {
-        // A call that was given up while its connection was being made is still in the hands of the pool.
-        const give = () => slots.give();
-        underWay.request.then(give, give);
-        throw isAgain ? this.#unreachable('it was started again', 'ESTALE') : error;
+      try {
+        return await this.#attempt(underWay);
+      } catch (error) {
+        if (!(error instanceof ToldError) || error.boot === undefined) throw error;
+        // A body is read ahead of what the node takes, so some of it may be lost.
+        if (underWay.body !== undefined) throw this.#unreachable('it was started again', 'ESTALE');
       }
-    }
-    try {
       return await this.#attempt(underWay);
     } catch (error) {
+      // A call that was given up while its connection was being made is still in the hands of the pool.
       const give = () => slots.give();
       underWay.request.then(give, give);
       throw error;
