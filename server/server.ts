@@ -42,6 +42,7 @@ import { type ClusterCredentials, openNodeIdentity } from './cluster/credentials
 import { HttpPeerCalls } from './cluster/http-peer-calls.js';
 import { CallHandlers } from './cluster/peers.js';
 import type { Config } from './config/config.js';
+import { NO_FILE } from './config/setting.js';
 import { Catalog } from './databases/catalog.js';
 import { Compactions } from './databases/compaction.js';
 import { isSystemName } from './databases/database-name.js';
@@ -234,7 +235,7 @@ async function openCluster(
   uuids: Uuids,
 ): Promise<ClusterCalls> {
   const { host, storage } = world;
-  const scheme = config.get('chttpd/cert_file') === '' ? 'http' : 'https';
+  const scheme = config.get('chttpd/cert_file') === NO_FILE ? 'http' : 'https';
   const address = config.get('chttpd/bind_address');
   const url = `${scheme}://${isIPv6(address) ? `[${address}]` : address}:${config.get('chttpd/port')}`;
   const identity = await openNodeIdentity(world, records);

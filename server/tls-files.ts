@@ -4,6 +4,7 @@ import { DivanError, isDivanError } from '../engine/errors.js';
 import { readUpTo } from '../engine/file/file-reader.js';
 import type { Storage } from '../engine/file/storage.js';
 import type { Config } from './config/config.js';
+import { NO_FILE } from './config/setting.js';
 
 /** What a server shows that it is by, in PEM. */
 export interface Certificate {
@@ -69,7 +70,7 @@ async function readPem(
   name: 'chttpd/cert_file' | 'chttpd/key_file' | 'cluster/ca_file',
 ): Promise<string | undefined> {
   const path = config.get(name);
-  if (path === '') return undefined;
+  if (path === NO_FILE) return undefined;
   try {
     const file = await storage.open(path, 'read');
     try {

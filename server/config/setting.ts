@@ -116,16 +116,12 @@ export function text(
   });
 }
 
-/** The path of a file; none, which is the empty text, if it is not set. */
+/** What the path of a file is where there is none; a file of that name is `./none`. */
+export const NO_FILE = 'none';
+
+/** The path of a file, or `NO_FILE`. */
 export function file(of: Omit<Common<string>, 'default'>): Setting<string> {
-  return setting(
-    { default: '', ...of },
-    {
-      expects: 'the path of a file',
-      parse: (text) => (/^[^\p{Cc}]*$/u.test(text) ? text : undefined),
-      format: String,
-    },
-  );
+  return text({ ...of, default: NO_FILE, expects: 'the path of a file, or none' });
 }
 
 /** An address of this machine to listen at. */

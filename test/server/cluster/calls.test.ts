@@ -10,6 +10,7 @@ import { DivanError } from '../../../engine/errors.js';
 import { PROTOCOL } from '../../../server/cluster/call-signature.js';
 import { StreamedAnswer } from '../../../server/cluster/peers.js';
 import { CallNode, callerOf, chunksOf, echo, textOf } from '../../support/call-node.js';
+import { realServerHost } from '../../support/server.js';
 
 const MIB = 1024 * 1024;
 
@@ -265,6 +266,23 @@ t.test('a node that was started again', async (t) => {
   const reply = await a.peers.open(again.node, 'echo', {}, chunksOf('body'));
   t.equal(await textOf(reply.body), 'body');
   t.same(await a.peers.call(again.node, 'head', {}), { from: a.node.identity });
+});
+
+t.test('a node whose clock was set back', async (t) => {
+  let aheadMs = 40_000;
+  const host = { ...realServerHost, timeOfDay: () => Date.now() + aheadMs };
+  const a = await CallNode.open(t);
+  const b = await CallNode.open(t, { name: 'b@127.0.0.1', host });
+  echo(b.handlers);
+  const open = () => a.peers.open(b.node, 'echo', {}, chunksOf('body'));
+  t.equal(await textOf((await open()).body), 'body');
+  aheadMs = -30_000;
+  await t.rejects(open(), { code: 'UNREACHABLE', facts: { errno: 'ESTALE' } });
+  t.equal(await textOf((await open()).body), 'body');
+  aheadMs = 40_000;
+  await a.peers.call(b.node, 'head', {});
+  aheadMs = -30_000;
+  t.same(await a.peers.call(b.node, 'head', {}), { from: a.node.identity }, 'it is sent again');
 });
 
 t.test('the speed of calls', async (t) => {

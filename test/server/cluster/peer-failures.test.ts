@@ -93,15 +93,10 @@ t.test('more calls than may wait', async (t) => {
     await released;
     return {};
   });
-  echo(b.handlers);
   const calls = Array.from({ length: 64 + 1000 }, () => a.peers.call(b.node, 'wait', {}));
   for (let tries = 0; tries < 500 && running < 64; tries++) await delay(10);
   t.equal(running, 64);
   await t.rejects(a.peers.call(b.node, 'wait', {}), { code: 'UNAVAILABLE' });
-  const { body } = await a.peers
-    .open(b.node, 'echo', {}, chunksOf('x'), { timeoutMs: 1 })
-    .catch(() => ({ body: undefined }));
-  t.equal(body, undefined, 'it would have to ask first whether the node was started again');
   release();
   await Promise.all(calls);
   t.equal(running, 64 + 1000, 'all are made in the end');
