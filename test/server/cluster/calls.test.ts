@@ -301,7 +301,7 @@ t.test('the speed of calls', async (t) => {
   };
   await measure(300);
   const speed = await measure(700);
-  t.ok(speed > 100, `${speed} calls/s`);
+  t.ok(speed > 10, `${speed} calls/s`);
   t.comment(`${speed} calls/s, both nodes in one process`);
   const alone = callerOf(t, { identity: 'd'.repeat(32) });
   t.same(await alone.call(b.node, 'head', {}), { from: 'd'.repeat(32) });

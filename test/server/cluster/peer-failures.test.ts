@@ -57,22 +57,22 @@ t.test('a node that is stopped', async (t) => {
   const { node, stop, goOn } = await processNode(t);
   t.same(await a.peers.call(node, 'head', { x: 1 }), { x: 1 });
   stop();
-  const options = { timeoutMs: 500 };
+  const options = { timeoutMs: 1500 };
   const start = performance.now();
   const stuck = Array.from({ length: 200 }, () => outcome(a.peers.call(node, 'head', {}, options)));
   for (let i = 0; i < 100; i++) {
     const before = performance.now();
     await a.peers.call(b.node, 'head', {});
-    t.ok(performance.now() - before < 300, 'another node is called as ever');
+    t.ok(performance.now() - before < 1000, 'another node is called as ever');
   }
   for (const error of await Promise.all(stuck)) t.match(error, { code: /UNREACHABLE|UNAVAILABLE/ });
-  t.ok(performance.now() - start < 3000, 'all end in bounded time');
+  t.ok(performance.now() - start < 5000, 'all end in bounded time');
   const before = performance.now();
   const failing = await outcome(a.peers.call(node, 'head', {}, options));
   t.match(failing, { code: 'UNREACHABLE', facts: { errno: 'EHOSTDOWN' } });
-  t.ok(performance.now() - before < 50, 'now calls fail at once');
+  t.ok(performance.now() - before < 500, 'now calls fail at once');
   goOn();
-  const end = performance.now() + 10_000;
+  const end = performance.now() + 15_000;
   let answer: unknown;
   while (performance.now() < end && answer === undefined) {
     const got = await outcome(a.peers.call(node, 'head', { back: true }, options));
