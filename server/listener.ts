@@ -1,10 +1,12 @@
 /** The port: what may connect, for how long, and how the server stops: it finishes what it began and takes nothing new. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { DivanError } from '../engine/errors.js';
 import type { Config } from './config/config.js';
 import { hasBody } from './http/request-body.js';
+import type { Certificate } from './tls-files.js';
 import type { ServerHost } from './world.js';
 
 export interface ListenerOptions {
@@ -23,10 +25,12 @@ export interface ListenerOptions {
   readonly stalledMs: number;
   /** So many bytes of a reply wait for a client; whoever writes more has to wait itself. */
   readonly bufferedBytesMax: number;
+  /** Undefined to serve http, not https. */
+  readonly certificate?: Certificate | undefined;
 }
 
-/** As it is configured. */
-export function listenerOptions(config: Config): ListenerOptions {
+/** As it is configured; `certificate` as `readCertificate` gives it. */
+export function listenerOptions(config: Config, certificate?: Certificate): ListenerOptions {
   return {
     host: config.get('chttpd/bind_address'),
     port: config.get('chttpd/port'),
@@ -37,6 +41,7 @@ export function listenerOptions(config: Config): ListenerOptions {
     keepAliveMs: config.get('chttpd/idle_timeout'),
     stalledMs: config.get('chttpd/slow_reader_timeout'),
     bufferedBytesMax: config.get('chttpd/max_buffered_response'),
+    certificate,
   };
 }
 
@@ -76,6 +81,8 @@ export class Listener {
   readonly #options: ListenerOptions;
   readonly #connections = new Map<Duplex, Connection>();
   readonly #sockets = new Set<Socket>();
+  /** Under those that are encrypted. */
+  readonly #shaking = new Set<Socket>();
   /** Of connections that are closed. */
   #bytesIn = 0;
   #bytesOut = 0;
@@ -101,22 +108,18 @@ export class Listener {
     handler: RequestHandler,
     options: ListenerOptions,
   ): Promise<Listener> {
-    const server = createServer({
-      maxHeaderSize: options.headerBytesMax,
-      headersTimeout: options.headerMs,
-      // A whole body may take as long as its bytes keep coming: `#idle` watches that.
-      requestTimeout: 0,
-      keepAliveTimeout: options.keepAliveMs,
-      connectionsCheckingInterval: Math.min(CHECK_MS, options.headerMs),
-      noDelay: true,
-      highWaterMark: options.bufferedBytesMax,
-    });
+    const server = newServer(options);
     const listener = new Listener(server, host, handler, options);
     server.maxConnections = options.connectionsMax;
     server.timeout = options.stalledMs;
     const onRequest = (request: IncomingMessage, response: ServerResponse) =>
       listener.#request({ request, response });
-    server.on('connection', (socket) => listener.#connected(socket));
+    if (options.certificate === undefined) {
+      server.on('connection', (socket) => listener.#connected(socket));
+    } else {
+      server.on('connection', (socket) => listener.#shakesHands(socket));
+      server.on('secureConnection', (socket) => listener.#connected(socket));
+    }
     server.on('request', onRequest);
     // Whoever reads the body asks for it then: one that is refused need not be sent.
     server.on('checkContinue', onRequest);
@@ -173,7 +176,14 @@ export class Listener {
       cancelTimer?.();
     }
     this.#server.closeAllConnections();
+    for (const socket of this.#shaking) socket.destroy();
     await closed;
+  }
+
+  /** Node itself watches how long that takes. Nothing is known of the connection yet but that it must not outlive the server. */
+  #shakesHands(socket: Socket): void {
+    this.#shaking.add(socket);
+    socket.once('close', () => this.#shaking.delete(socket));
   }
 
   #connected(socket: Socket): void {
@@ -269,6 +279,22 @@ export class Listener {
     socket.once('close', cancelTimer);
     if (socket.writable) socket.end(text);
   }
+}
+
+function newServer(options: ListenerOptions): Server {
+  const common = {
+    maxHeaderSize: options.headerBytesMax,
+    headersTimeout: options.headerMs,
+    // A whole body may take as long as its bytes keep coming: `#idle` watches that.
+    requestTimeout: 0,
+    keepAliveTimeout: options.keepAliveMs,
+    connectionsCheckingInterval: Math.min(CHECK_MS, options.headerMs),
+    noDelay: true,
+    highWaterMark: options.bufferedBytesMax,
+  };
+  const { certificate } = options;
+  if (certificate === undefined) return createServer(common);
+  return createTlsServer({ ...common, ...certificate, handshakeTimeout: options.headerMs });
 }
 
 /** Whether a request waits for somebody to read it. */

@@ -6,6 +6,7 @@
  */
 import { setMaxListeners } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { isIPv6 } from 'node:net';
 import type { Logger } from 'pino';
 import { CacheSpace } from '../engine/shard/cache-space.js';
 import { ActiveTasks } from './active-tasks.js';
@@ -14,6 +15,7 @@ import { attachmentRoutes } from './api/attachments.js';
 import { Authorization } from './api/authorization.js';
 import { bulkDocumentRoutes } from './api/bulk-documents.js';
 import { bulkGetRoutes } from './api/bulk-get.js';
+import { callRoutes } from './api/calls.js';
 import { changesRoutes } from './api/changes.js';
 import { databaseSettingsRoutes } from './api/database-settings.js';
 import { databaseUpkeepRoutes } from './api/database-upkeep.js';
@@ -26,7 +28,7 @@ import { nodeMetricsRoutes } from './api/node-metrics.js';
 import { reshardRoutes } from './api/reshard.js';
 import { revisionRoutes } from './api/revisions.js';
 import { serverInfoRoutes } from './api/server-info.js';
-import type { Services } from './api/services.js';
+import type { ClusterCalls, Services } from './api/services.js';
 import { sessionRoutes } from './api/session.js';
 import { shardSplitsRoutes } from './api/shard-splits.js';
 import { Admins } from './auth/admins.js';
@@ -35,9 +37,13 @@ import { openIdentity } from './auth/node-identity.js';
 import { PasswordHasher } from './auth/password-hasher.js';
 import { USERS_DATABASE } from './auth/user-documents.js';
 import { UserStore } from './auth/user-store.js';
-import type { CallHandlers, PeerCalls } from './cluster/peers.js';
+import { CallServer } from './cluster/call-server.js';
+import { type ClusterCredentials, openNodeIdentity } from './cluster/credentials.js';
+import { HttpPeerCalls } from './cluster/http-peer-calls.js';
+import { CallHandlers, type PeerCalls } from './cluster/peers.js';
 import type { Membership, SharedRecords } from './cluster/shared-records.js';
 import type { Config } from './config/config.js';
+import { NO_FILE } from './config/setting.js';
 import { Catalog } from './databases/catalog.js';
 import { CatalogDirectory } from './databases/catalog-directory.js';
 import { Compactions } from './databases/compaction.js';
@@ -55,6 +61,7 @@ import { NodeRecords } from './node-records.js';
 import type { JobRunner } from './splits/job.js';
 import { JobManager } from './splits/job-manager.js';
 import { LiveJobRunner } from './splits/live-job-runner.js';
+import { readAuthorities } from './tls-files.js';
 import { Uuids } from './uuids.js';
 import type { EventLoopWatch, ServerWorld } from './world.js';
 
@@ -150,6 +157,8 @@ export class DivanServer {
     const { host } = world;
     for (const problem of config.useRecords(records)) log.warn(problem);
     const { uuid, secret } = await openIdentity(world, records);
+    const uuids = new Uuids(host);
+    const cluster = await openCluster(options, records, uuids);
     const configured = {
       environment: admin,
       file: config.fileAdmins,
@@ -199,8 +208,9 @@ export class DivanServer {
       admins,
       users,
       authenticator,
-      uuids: new Uuids(host),
+      uuids,
       cors: new Cors(config),
+      cluster,
       stopping: stopping.signal,
       bodyBudget: new BodyBudget(config.get('chttpd/max_request_bytes_in_flight')),
     };
@@ -224,6 +234,7 @@ export class DivanServer {
     try {
       const { catalog } = this.services;
       await Promise.all(catalog.names().map((name) => catalog.find(name)?.flushLater()));
+      await this.services.cluster.peers.close();
       await this.services.jobs.close();
       await this.services.directory.close();
       await this.services.compactions.close();
@@ -253,6 +264,37 @@ function openDirectory(
   return ClusterDirectory.open({ ...cluster, world, catalog, onError }, cluster.handlers);
 }
 
+/** Calls from and to other nodes, of which there are none before there is a cookie. */
+async function openCluster(
+  { world, config, log }: ServerOptions,
+  records: NodeRecords,
+  uuids: Uuids,
+): Promise<ClusterCalls> {
+  const { host, storage } = world;
+  const scheme = config.get('chttpd/cert_file') === NO_FILE ? 'http' : 'https';
+  const address = config.get('chttpd/bind_address');
+  const url = `${scheme}://${isIPv6(address) ? `[${address}]` : address}:${config.get('chttpd/port')}`;
+  const identity = await openNodeIdentity(world, records);
+  const credentials: ClusterCredentials = {
+    self: { name: config.get('node/name'), identity, url },
+    cookie: undefined,
+    mayCall: () => true,
+  };
+  const handlers = new CallHandlers();
+  const onError = (call: string, err: unknown) => {
+    const ref = uuids.next();
+    log.error({ ref, err, call }, 'a call of another node failed');
+    return ref;
+  };
+  const ca = await readAuthorities(storage, config);
+  return {
+    credentials,
+    handlers,
+    server: new CallServer({ host, credentials, handlers, onError }),
+    peers: new HttpPeerCalls({ host, credentials, ca }),
+  };
+}
+
 function routesOf(services: Services): Route[] {
   return [
     ...serverInfoRoutes(services),
@@ -272,6 +314,7 @@ function routesOf(services: Services): Route[] {
     ...changesRoutes(services),
     ...shardSplitsRoutes(services),
     ...reshardRoutes(services),
+    ...callRoutes(services),
   ];
 }
 

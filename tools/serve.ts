@@ -10,6 +10,7 @@ import { SETTING_NAMES, SETTINGS } from '../server/config/settings.js';
 import { ADMIN_ENVIRONMENT, CONFIG_FILE } from '../server/config/sources.js';
 import { Listener, listenerOptions } from '../server/listener.js';
 import { DivanServer } from '../server/server.js';
+import { readCertificate } from '../server/tls-files.js';
 import type { ServerWorld } from '../server/world.js';
 import { ignoreBrokenPipe, runCommand } from './command.js';
 import { processMeter, watchEventLoop } from './process-meter.js';
@@ -62,6 +63,7 @@ async function serve(
     flags: flagsOf(options),
     readFile: readTextFile,
   });
+  const certificate = await readCertificate(WORLD.storage, config);
   const log = pino({ level: levelOf(config) }, pino.destination({ dest: 2, sync: false }));
   config.onChange('log/level', () => {
     log.level = levelOf(config);
@@ -76,10 +78,15 @@ async function serve(
     admin: process.env[ADMIN_ENVIRONMENT],
   });
   tellOfAdmin(server);
-  const listener = await Listener.open(WORLD.host, server.handler, listenerOptions(config));
+  const listener = await Listener.open(
+    WORLD.host,
+    server.handler,
+    listenerOptions(config, certificate),
+  );
   server.services.metrics.watch(listener);
   const { address, port } = listener.address;
-  process.stdout.write(`Divan listens on http://${address}:${port}/\n`);
+  const scheme = certificate === undefined ? 'http' : 'https';
+  process.stdout.write(`Divan listens on ${scheme}://${address}:${port}/\n`);
   await new Promise<void>((resolve) => {
     if (signal.aborted) resolve();
     signal.addEventListener('abort', () => resolve(), { once: true });

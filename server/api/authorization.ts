@@ -42,6 +42,8 @@ export class Authorization {
    * where something must be looked up.
    */
   authorize(exchange: Exchange, route: Route): Promise<void> | void {
+    // By its signature alone: neither a password nor a cookie lets anybody in there.
+    if (route.access === 'peer') return;
     const { headers, socket } = exchange.request;
     const caller = this.#services.authenticator.authenticate({
       authorization: headers.authorization,
@@ -87,6 +89,7 @@ export class Authorization {
     if (access === 'server_admin') {
       throw new DivanError('UNAUTHORIZED', 'You are not a server admin.');
     }
+    if (access === 'peer') throw new DivanError('UNAUTHORIZED', 'This is for other nodes.');
     const name = exchange.param('db');
     if (name === USERS_DATABASE) {
       if (path === DOCUMENT_PATH && OWN_METHODS.has(method)) return checkOwn(exchange, caller);

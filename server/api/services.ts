@@ -5,6 +5,10 @@ import type { Admins } from '../auth/admins.js';
 import type { Authenticator } from '../auth/authenticator.js';
 import type { PasswordHasher } from '../auth/password-hasher.js';
 import type { UserStore } from '../auth/user-store.js';
+import type { CallServer } from '../cluster/call-server.js';
+import type { ClusterCredentials } from '../cluster/credentials.js';
+import type { HttpPeerCalls } from '../cluster/http-peer-calls.js';
+import type { CallHandlers } from '../cluster/peers.js';
 import type { Config } from '../config/config.js';
 import type { Catalog } from '../databases/catalog.js';
 import type { Compactions } from '../databases/compaction.js';
@@ -18,6 +22,16 @@ import type { JobManager } from '../splits/job-manager.js';
 import type { Uuids } from '../uuids.js';
 import type { ServerWorld } from '../world.js';
 import type { FeedLimits } from './feed-limits.js';
+
+/** Calls from and to other nodes. */
+export interface ClusterCalls {
+  /** The setup changes them. */
+  readonly credentials: ClusterCredentials;
+  /** What this node answers. */
+  readonly handlers: CallHandlers;
+  readonly server: CallServer;
+  readonly peers: HttpPeerCalls;
+}
 
 export interface Services {
   readonly world: ServerWorld;
@@ -42,6 +56,7 @@ export interface Services {
   readonly metrics: Metrics;
   /** By `host.now`. */
   readonly startedMs: number;
+  readonly cluster: ClusterCalls;
   readonly feeds: FeedLimits;
   readonly tasks: ActiveTasks;
   readonly compactions: Compactions;

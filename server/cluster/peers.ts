@@ -15,14 +15,17 @@ export interface Node {
 }
 
 export interface CallOptions {
-  /** To the first byte of the reply. */
+  /** To the first frame of the reply, and for each time that the peer takes nothing of the body. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
 }
 
 export interface StreamedReply {
   readonly head: JsonObject;
-  /** To be read to its end, or left by `return`. Throws `UNREACHABLE` if it breaks off, `PEER` if it is not what the peer sent. */
+  /**
+   * To be read to its end, or left by `return`: until then the call goes on. Throws `UNREACHABLE` if it breaks off, `PEER` if it is not what
+   * the peer sent, and what the body of the answer throws there.
+   */
   readonly body: AsyncGenerator<Uint8Array, void>;
 }
 
@@ -30,7 +33,7 @@ export interface StreamedReply {
 export interface PeerCalls {
   /**
    * Sends a head and gets one. Throws what the handler there throws, `UNREACHABLE` when there is no answer (whether it was done is not known
-   * then, unless `errno` says that no connection was made), `PEER` for an answer that is none, `UNAVAILABLE` when too many wait, `ABORTED`.
+   * then, unless there is an `errno`: it was not), `PEER` for an answer that is none, `UNAVAILABLE` when too many wait, `ABORTED`.
    */
   call(peer: Node, name: string, head: JsonObject, options?: CallOptions): Promise<JsonObject>;
   /** As `call`, with bodies both ways. `body` is read as fast as the peer takes it, and left by `return` when the peer takes no more. */
@@ -47,6 +50,7 @@ export interface Call {
   /** The identity of the node that calls, which is proved. */
   readonly from: string;
   readonly head: JsonObject;
+  /** Throws `ABORTED` if the caller goes away, `UNREACHABLE` if it breaks off, `PEER` if it is not what the caller sent. */
   readonly body: AsyncIterable<Uint8Array>;
   /** Aborted when the caller is gone. */
   readonly signal: AbortSignal;

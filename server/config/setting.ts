@@ -116,6 +116,14 @@ export function text(
   });
 }
 
+/** What the path of a file is where there is none; a file of that name is `./none`. */
+export const NO_FILE = 'none';
+
+/** The path of a file, or `NO_FILE`. */
+export function file(of: Omit<Common<string>, 'default'>): Setting<string> {
+  return text({ ...of, default: NO_FILE, expects: 'the path of a file, or none' });
+}
+
 /** An address of this machine to listen at. */
 export function address(of: Common<string>): Setting<string> {
   return setting(of, {

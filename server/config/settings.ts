@@ -3,7 +3,7 @@
  * that its configuration files and scripts work. Whatever in the server has a bound has it here; only the depth of JSON is fixed.
  */
 import { ACCESS_SETTINGS } from './access-settings.js';
-import { address, boolean, bytes, choice, integer, type Setting, text } from './setting.js';
+import { address, boolean, bytes, choice, file, integer, type Setting, text } from './setting.js';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -51,6 +51,10 @@ const TABLE = {
     env: 'DIVAN_PORT',
     flag: '--port',
   }),
+  'chttpd/cert_file': file({
+    about: 'The certificate to serve https with, and those between it and its authority; in PEM.',
+  }),
+  'chttpd/key_file': file({ about: 'The key of that certificate, in PEM.' }),
   'chttpd/max_connections': integer({
     default: 4096,
     about: 'How many connections may be open.',
@@ -289,6 +293,10 @@ const TABLE = {
     min: 1,
     max: 10,
     writable: true,
+  }),
+  'cluster/ca_file': file({
+    about:
+      'The authorities of the certificates of other nodes, in PEM, if they are not well known.',
   }),
   'uuids/max_count': integer({
     default: 1000,

@@ -11,11 +11,19 @@ import { parseTarget, type RequestTarget } from './path.js';
 
 /**
  * Who may call a route. `anyone`: whoever reaches the port. `reader`: anyone, unless valid users are required. `server_admin`: admins of
- * the server. `database_member`, `database_admin`: whom the security object of the database in the path (`:db`) names.
+ * the server. `database_member`, `database_admin`: whom the security object of the database in the path (`:db`) names. `peer`: other nodes
+ * of the cluster, which the route itself finds out.
  */
 export type Access = (typeof ACCESSES)[number];
 
-const ACCESSES = ['anyone', 'reader', 'server_admin', 'database_member', 'database_admin'] as const;
+const ACCESSES = [
+  'anyone',
+  'reader',
+  'server_admin',
+  'database_member',
+  'database_admin',
+  'peer',
+] as const;
 
 export type Method = 'GET' | 'PUT' | 'POST' | 'DELETE' | 'COPY';
 
@@ -198,7 +206,7 @@ function placed(route: Route): PlacedRoute {
 
 /** The parameters, from the segments that were decoded once: find-my-way only says which route it is. */
 function paramsOf(found: PlacedRoute, { segments }: RequestTarget): ReadonlyMap<string, string> {
-  if (found.params.length === 0) return NO_PARAMS;
+  if (found.params.length === 0 && found.restFrom === undefined) return NO_PARAMS;
   const params = new Map<string, string>();
   for (const { name, index } of found.params) params.set(name, segments[index] ?? '');
   if (found.restFrom !== undefined) params.set(REST, segments.slice(found.restFrom).join('/'));

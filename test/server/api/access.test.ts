@@ -54,6 +54,14 @@ const EXPECTED: Readonly<Record<Access, Readonly<Record<CallerKind, number | typ
     databaseAdmin: 401,
     serverAdmin: OK,
   },
+  peer: {
+    nobody: 401,
+    wrong: 401,
+    user: 401,
+    member: 401,
+    databaseAdmin: 401,
+    serverAdmin: 401,
+  },
 };
 
 const CREDENTIALS: ReadonlyMap<CallerKind, string> = new Map([

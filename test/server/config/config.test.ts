@@ -280,7 +280,7 @@ t.test('the environment and flags', async (t) => {
 t.test('what is shown', async (t) => {
   const object = configOf({}).toObject();
   t.equal(object['couchdb']?.['max_document_size'], '8000000');
-  t.equal(Object.keys(object['cluster'] ?? {}).join(), 'q,n');
+  t.equal(Object.keys(object['cluster'] ?? {}).join(), 'q,n,ca_file');
   const count = Object.values(object).reduce((sum, keys) => sum + Object.keys(keys).length, 0);
   t.equal(count, SETTING_NAMES.length);
   const rows = describeSettings();

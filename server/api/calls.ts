@@ -1,0 +1,14 @@
+/** `_divan/…`: what other nodes of the cluster call. */
+import type { Route } from '../http/router.js';
+import type { Services } from './services.js';
+
+export function callRoutes({ cluster }: Services): Route[] {
+  return [
+    {
+      method: 'POST',
+      path: '/_divan/*',
+      access: 'peer',
+      handle: (exchange) => cluster.server.handle(exchange),
+    },
+  ];
+}
