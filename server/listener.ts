@@ -1,16 +1,18 @@
-/** The port: what may connect, for how long, and how the server stops: it finishes what it began and takes nothing new. */
+/**
+ * The connections: what may connect, for how long, and how the server stops: it finishes what it began and takes nothing new.
+ *
+ * They come by a port and are served by one node:http server that listens nowhere itself, so that the port can move while requests run.
+ */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { DivanError } from '../engine/errors.js';
+import type { ListenAddress } from './acceptor.js';
 import type { Config } from './config/config.js';
 import { hasBody } from './http/request-body.js';
+import { type Hold, type ListenerMove, Port, type PortMover } from './port.js';
 import type { ServerHost } from './world.js';
 
-export interface ListenerOptions {
-  readonly host: string;
-  /** 0 for any free one. */
-  readonly port: number;
+export interface ListenerOptions extends ListenAddress {
   readonly connectionsMax: number;
   readonly headerBytesMax: number;
   /** How long the headers of a request may take. */
@@ -67,9 +69,11 @@ interface Connection {
   readonly waiting: Job[];
   /** What is said to what came last and is no request. */
   refusal: string | undefined;
+  /** Its requests wait as long as that is on; undefined for never. */
+  readonly hold: Hold | undefined;
 }
 
-export class Listener {
+export class Listener implements PortMover {
   readonly #server: Server;
   readonly #host: ServerHost;
   readonly #handler: RequestHandler;
@@ -81,6 +85,7 @@ export class Listener {
   #bytesOut = 0;
   #running = 0;
   #stopping = false;
+  readonly #port: Port;
   #allDone: (() => void) | undefined;
 
   private constructor(
@@ -93,6 +98,12 @@ export class Listener {
     this.#handler = handler;
     this.#host = host;
     this.#options = options;
+    this.#port = new Port({
+      host,
+      bufferedBytesMax: options.bufferedBytesMax,
+      connected: (socket, hold) => this.#take(socket, hold),
+      released: () => this.#release(),
+    });
   }
 
   /** Listens. Throws `IO` with `EADDRINUSE`, `EACCES` and the like in `errno`. */
@@ -112,11 +123,9 @@ export class Listener {
       highWaterMark: options.bufferedBytesMax,
     });
     const listener = new Listener(server, host, handler, options);
-    server.maxConnections = options.connectionsMax;
     server.timeout = options.stalledMs;
     const onRequest = (request: IncomingMessage, response: ServerResponse) =>
       listener.#request({ request, response });
-    server.on('connection', (socket) => listener.#connected(socket));
     server.on('request', onRequest);
     // Whoever reads the body asks for it then: one that is refused need not be sent.
     server.on('checkContinue', onRequest);
@@ -130,16 +139,18 @@ export class Listener {
     // Unless somebody hears of it Node ends the connection at once, and with it replies that are on their way.
     server.on('connect', (_, socket) => listener.#refuse(NO_PROXY, socket));
     server.on('timeout', (socket) => listener.#idle(socket));
-    await listen(server, options);
+    await listener.#port.open(options);
+    // The server takes itself for one that listens, and watches how long headers take.
+    server.emit('listening');
     return listener;
   }
 
   get address(): AddressInfo {
-    const address = this.#server.address();
-    if (address === null || typeof address === 'string') {
-      throw new DivanError('CLOSED', 'the server does not listen');
-    }
-    return address;
+    return this.#port.address;
+  }
+
+  move(to: ListenAddress): Promise<ListenerMove> {
+    return this.#port.move(to);
   }
 
   get connections(): number {
@@ -162,7 +173,9 @@ export class Listener {
   /** Takes no more requests, waits for those that run, at most for some seconds, and closes all connections. */
   async close(): Promise<void> {
     this.#stopping = true;
-    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    this.#port.stop();
+    // It never listened itself, but has timers.
+    this.#server.close();
     this.#server.closeIdleConnections();
     if (this.#running > 0) {
       let cancelTimer: (() => void) | undefined;
@@ -173,11 +186,21 @@ export class Listener {
       cancelTimer?.();
     }
     this.#server.closeAllConnections();
-    await closed;
+    await this.#port.closed();
   }
 
-  #connected(socket: Socket): void {
-    this.#connections.set(socket, { running: undefined, waiting: [], refusal: undefined });
+  #take(socket: Socket, hold: Hold): void {
+    if (this.#connections.size >= this.#options.connectionsMax) {
+      socket.destroy();
+      return;
+    }
+    const held = hold.isOn ? hold : undefined;
+    this.#connections.set(socket, {
+      running: undefined,
+      waiting: [],
+      refusal: undefined,
+      hold: held,
+    });
     // Node forgets to listen for errors of a socket that it hands over.
     socket.on('error', () => socket.destroy());
     this.#sockets.add(socket);
@@ -187,6 +210,18 @@ export class Listener {
       this.#bytesIn += socket.bytesRead;
       this.#bytesOut += socket.bytesWritten;
     });
+    this.#server.emit('connection', socket);
+  }
+
+  /** Serves the requests that waited for the end of a move. */
+  #release(): void {
+    for (const socket of this.#sockets) {
+      const connection = this.#connections.get(socket);
+      if (connection === undefined || connection.hold === undefined) continue;
+      if (connection.running === undefined && connection.waiting.length > 0) {
+        this.#next(socket, connection);
+      }
+    }
   }
 
   #request(job: Job): void {
@@ -195,7 +230,9 @@ export class Listener {
     if (connection === undefined) return;
     connection.waiting.push(job);
     if (connection.waiting.length > PIPELINED_MAX) socket.destroy();
-    else if (connection.running === undefined) this.#next(socket, connection);
+    else if (connection.running === undefined && connection.hold?.isOn !== true) {
+      this.#next(socket, connection);
+    }
   }
 
   /** Serves what waits, or says the last word. */
@@ -274,28 +311,6 @@ export class Listener {
 /** Whether a request waits for somebody to read it. */
 function isFull(request: IncomingMessage): boolean {
   return request.readableLength >= request.readableHighWaterMark;
-}
-
-/** Why nothing is listened to, and what to do about it. */
-const NOT_LISTENING: ReadonlyMap<string | undefined, string> = new Map([
-  ['EADDRINUSE', 'the port is in use; end what uses it, or choose another port'],
-  ['EACCES', 'permission denied; choose a port from 1024 on, or give this user the right to it'],
-  ['EADDRNOTAVAIL', 'this machine does not have that address; choose one that it has'],
-]);
-
-function listen(server: Server, { host, port }: ListenerOptions): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const failed = (error: NodeJS.ErrnoException) => {
-      const what = NOT_LISTENING.get(error.code) ?? error.message;
-      const facts = error.code === undefined ? {} : { errno: error.code };
-      reject(new DivanError('IO', `can not listen on ${host}:${port}: ${what}`, facts, error));
-    };
-    server.once('error', failed);
-    server.listen(port, host, () => {
-      server.off('error', failed);
-      resolve();
-    });
-  });
 }
 
 const REFUSALS: ReadonlyMap<string | undefined, readonly [string, string, string]> = new Map([
