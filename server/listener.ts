@@ -9,7 +9,8 @@ import type { Duplex } from 'node:stream';
 import type { ListenAddress } from './acceptor.js';
 import type { Config } from './config/config.js';
 import { hasBody } from './http/request-body.js';
-import { type Hold, type ListenerMove, Port, type PortMover } from './port.js';
+import { type Hold, Port } from './port.js';
+import type { ListenerMove, PortMover } from './setup/binding.js';
 import type { ServerHost } from './world.js';
 
 export interface ListenerOptions extends ListenAddress {

@@ -7,26 +7,8 @@
 import type { AddressInfo, Socket } from 'node:net';
 import { DivanError, isDivanError } from '../engine/errors.js';
 import { Acceptor, type ListenAddress } from './acceptor.js';
+import type { ListenerMove, PortMover } from './setup/binding.js';
 import type { ServerHost } from './world.js';
-
-/** The port on its way to another address, which is bound already. Exactly one of the two is to be called. */
-export interface ListenerMove {
-  readonly address: AddressInfo;
-  /** Listens there from now on, and no more where it was; what is connected stays so. */
-  commit(): void;
-  /** Listens where it was. */
-  undo(): Promise<void>;
-}
-
-/** What can move its port. */
-export interface PortMover {
-  readonly address: AddressInfo;
-  /**
-   * Binds another address. Requests that come there wait until the move is committed. Throws `IO` with `EADDRINUSE` and the like in `errno`,
-   * with everything as it was, and `UNAVAILABLE` if the server moves or stops already.
-   */
-  move(to: ListenAddress): Promise<ListenerMove>;
-}
 
 /** Whether the requests of a connection must wait: it came where the server may not stay. */
 export interface Hold {

@@ -15,9 +15,11 @@ import { Authorization } from './api/authorization.js';
 import { bulkDocumentRoutes } from './api/bulk-documents.js';
 import { bulkGetRoutes } from './api/bulk-get.js';
 import { changesRoutes } from './api/changes.js';
+import { clusterSetupRoutes } from './api/cluster-setup.js';
 import { databaseSettingsRoutes } from './api/database-settings.js';
 import { databaseUpkeepRoutes } from './api/database-upkeep.js';
 import { databaseRoutes } from './api/databases.js';
+import { dbUpdatesRoutes } from './api/db-updates.js';
 import { documentRoutes } from './api/documents.js';
 import { FeedLimits } from './api/feed-limits.js';
 import { nodeConfigRoutes } from './api/node-config.js';
@@ -28,6 +30,7 @@ import { revisionRoutes } from './api/revisions.js';
 import { serverInfoRoutes } from './api/server-info.js';
 import type { Services } from './api/services.js';
 import { sessionRoutes } from './api/session.js';
+import { setupRoutes } from './api/setup.js';
 import { shardSplitsRoutes } from './api/shard-splits.js';
 import { Admins } from './auth/admins.js';
 import { Authenticator } from './auth/authenticator.js';
@@ -39,12 +42,14 @@ import type { Config } from './config/config.js';
 import { Catalog } from './databases/catalog.js';
 import { Compactions } from './databases/compaction.js';
 import { isSystemName } from './databases/database-name.js';
+import { DatabaseUpdates } from './databases/database-updates.js';
 import { namesOfShardFile } from './databases/shard-map.js';
 import { ShardPool } from './databases/shard-pool.js';
 import type { Exchange, ExchangeContext } from './http/exchange.js';
 import { BodyBudget } from './http/request-body.js';
 import { type Route, Router } from './http/router.js';
 import { type MetricSources, Metrics, type ProcessMeter } from './metrics.js';
+import { bindingOf, type ClusterOptions, newSetup, openCluster } from './node-cluster.js';
 import { NodeRecords } from './node-records.js';
 import type { JobRunner } from './splits/job.js';
 import { JobManager } from './splits/job-manager.js';
@@ -68,6 +73,8 @@ export interface ServerOptions {
   readonly hashThreads?: 0 | 1;
   /** Threads for a compaction; 0 for none, as a storage that only this thread can reach needs. */
   readonly rewriteWorkers?: number | undefined;
+  /** The other nodes; undefined for a server that is alone. */
+  readonly cluster?: ClusterOptions | undefined;
   /** Does the work of jobs that split and merge shards; undefined for the one that does it on the shards that are open. */
   readonly runner?: JobRunner | undefined;
 }
@@ -105,15 +112,21 @@ export class DivanServer {
     const hasher = new PasswordHasher({ host: world.host, config, threads });
     const tasks = new ActiveTasks(world.host);
     const compactions = new Compactions({ world, config, tasks, log, workers });
+    const updates = new DatabaseUpdates(world, log);
     const pool = new ShardPool(world, {
       openMax: config.get('couchdb/max_dbs_open'),
       idleMs: config.get('couchdb/idle_shard_timeout'),
       cache: new CacheSpace(config.get('couchdb/cache_size')),
       overlayBytes: OVERLAY_BYTES,
-      onOpened: (slot, shard) => compactions.watch(slot, shard),
+      onOpened: (slot, shard) => {
+        compactions.watch(slot, shard);
+        updates.watch(slot.path, shard);
+      },
     });
     try {
-      return await DivanServer.#assemble(options, { records, hasher, tasks, compactions, pool });
+      return await DivanServer.#assemble(options, {
+        ...{ records, hasher, tasks, compactions, pool, updates },
+      });
     } catch (error) {
       await compactions.close();
       await pool.close();
@@ -125,27 +138,22 @@ export class DivanServer {
 
   static async #assemble(
     options: ServerOptions,
-    parts: Pick<Services, 'records' | 'hasher' | 'tasks' | 'compactions' | 'pool'>,
+    parts: Pick<Services, 'records' | 'hasher' | 'tasks' | 'compactions' | 'pool' | 'updates'>,
   ): Promise<DivanServer> {
-    const { world, config, log, version, admin, process, watchEventLoop } = options;
+    const { world, config, log, version, process, watchEventLoop } = options;
     const { rewriteWorkers: workers } = options;
-    const { records, hasher, tasks, compactions, pool } = parts;
+    const { records, hasher, tasks, compactions, pool, updates } = parts;
     const feeds = new FeedLimits();
     const { host } = world;
     for (const problem of config.useRecords(records)) log.warn(problem);
-    const { uuid, secret } = await openIdentity(world, records);
-    const configured = {
-      environment: admin,
-      file: config.fileAdmins,
-      address: config.get('chttpd/bind_address'),
-    };
-    const { admins, generated } = await Admins.open({ host, records, hasher }, configured);
-    const users = new UserStore(hasher);
+    const accounts = await openAccounts(options, { records, hasher });
+    const { identity, admins, users, authenticator, generated, changed } = accounts;
     const dataDir = config.get('couchdb/database_dir');
     const guards = new Map([[USERS_DATABASE, users]]);
     const catalog = await Catalog.open(world, { records, pool, dataDir }, guards);
     users.attach(catalog);
     compactions.attach(catalog);
+    updates.attach(catalog);
     catalog.settle((name, err) => log.error({ err, name }, 'a database could not be settled'));
     const jobs = JobManager.open({
       world,
@@ -162,7 +170,12 @@ export class DivanServer {
     const stopping = new AbortController();
     // Any number of feeds listen to it.
     setMaxListeners(0, stopping.signal);
-    const authenticator = new Authenticator({ host, config, hasher, admins, users, secret });
+    const node = await openCluster(world, { config, log, records }, options.cluster);
+    const setup = newSetup(node, {
+      ...{ host, config, log, records, admins, hasher, identity, catalog },
+      secretChanged: () => authenticator.forgetAll(),
+    });
+    await setup.start(changed);
     const services: Services = {
       ...parts,
       metrics: new Metrics(
@@ -175,7 +188,9 @@ export class DivanServer {
       config,
       log,
       version,
-      uuid,
+      identity,
+      cluster: node.cluster,
+      setup,
       catalog,
       jobs,
       admins,
@@ -204,6 +219,9 @@ export class DivanServer {
     this.stop();
     try {
       const { catalog } = this.services;
+      await this.services.setup.close();
+      await this.services.cluster.close();
+      await this.services.updates.close();
       await Promise.all(catalog.names().map((name) => catalog.find(name)?.flushLater()));
       await this.services.jobs.close();
       await this.services.compactions.close();
@@ -216,10 +234,36 @@ export class DivanServer {
   }
 }
 
+/** Who there is and who may say so. Throws `INVALID_SETTING`, `CORRUPT`, and what writing a record throws. */
+async function openAccounts(
+  { world, config, admin }: ServerOptions,
+  { records, hasher }: Pick<Services, 'records' | 'hasher'>,
+) {
+  const { host } = world;
+  const identity = await openIdentity(world, records);
+  const configured = {
+    environment: admin,
+    file: config.fileAdmins,
+    address: bindingOf(config, records).host,
+  };
+  const opened = await Admins.open({ host, records, hasher }, configured);
+  const users = new UserStore(hasher);
+  const authenticator = new Authenticator({
+    ...{ host, config, hasher, admins: opened.admins, users },
+    get secret() {
+      return identity.secret;
+    },
+  });
+  return { ...opened, identity, users, authenticator };
+}
+
 function routesOf(services: Services): Route[] {
   return [
     ...serverInfoRoutes(services),
     ...sessionRoutes(services),
+    ...setupRoutes(services),
+    ...clusterSetupRoutes(services),
+    ...dbUpdatesRoutes(services),
     ...nodeInfoRoutes(services),
     ...nodeConfigRoutes(services),
     ...nodeMetricsRoutes(services),

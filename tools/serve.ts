@@ -76,7 +76,12 @@ async function serve(
     admin: process.env[ADMIN_ENVIRONMENT],
   });
   tellOfAdmin(server);
-  const listener = await Listener.open(WORLD.host, server.handler, listenerOptions(config));
+  const { setup } = server.services;
+  const listener = await Listener.open(WORLD.host, server.handler, {
+    ...listenerOptions(config),
+    ...setup.binding,
+  });
+  setup.attach(listener);
   server.services.metrics.watch(listener);
   const { address, port } = listener.address;
   process.stdout.write(`Divan listens on http://${address}:${port}/\n`);

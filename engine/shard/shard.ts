@@ -356,7 +356,9 @@ export class Shard implements CommitTarget {
     throw new DivanError('CLOSED', `${this.path} is closed`, { path: this.path });
   }
 
-  async #submit(request: EditBatch | LocalWrite | LocalWrites | PurgeWrite | MetadataWrite): Promise<void> {
+  async #submit(
+    request: EditBatch | LocalWrite | LocalWrites | PurgeWrite | MetadataWrite,
+  ): Promise<void> {
     this.#assertOpen();
     await this.#queue.submit(request);
   }

@@ -79,9 +79,9 @@ export class Admins implements AdminSource {
   }
 
   /**
-   * Opens those that are kept and brings them up to what is configured, in one durable step. Admins that are configured no longer stay until they are removed over HTTP. Throws
-   * `INVALID_SETTING` for a configured admin with a weak password, a malformed hash or name, and if others than this machine could reach a
-   * server that nobody chose an admin for; `CORRUPT`, and what hashing and writing throw.
+   * Opens those that are kept and brings them up to what is configured, in one durable step. Admins that are configured no longer stay until
+   * they are removed over HTTP. Throws `INVALID_SETTING` for a configured admin with a weak password, a malformed hash or name, and if others
+   * than this machine could reach a server that nobody chose an admin for; `CORRUPT`, and what hashing and writing throw.
    */
   static async open(options: AdminsOptions, configured: ConfiguredAdmins): Promise<OpenedAdmins> {
     const kept = readAdmins(options.records.get(RECORD));
@@ -189,7 +189,9 @@ export class Admins implements AdminSource {
     let gone: readonly string[] = [];
     await this.#inTurn(async () => {
       const wanted = read();
-      const next = new Map([...wanted].map(([name, password]) => [name, this.#kept(name, password)]));
+      const next = new Map(
+        [...wanted].map(([name, password]) => [name, this.#kept(name, password)]),
+      );
       gone = next.size === 0 ? [] : this.names.filter((name) => !next.has(name));
       await this.#replace(next.size === 0 ? this.#admins : next, alongside);
     });

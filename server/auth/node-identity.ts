@@ -49,7 +49,9 @@ export class NodeIdentity {
    * How to take over what all nodes share: the record to be written, and what to call when that is durable. Undefined if there is nothing to
    * change. Throws `CORRUPT` for what can be no identity.
    */
-  taking(shared: unknown): { readonly record: RecordChange; readonly done: () => void } | undefined {
+  taking(
+    shared: unknown,
+  ): { readonly record: RecordChange; readonly done: () => void } | undefined {
     const { uuid, secret } = identityOf(shared);
     if (uuid === this.uuid && Buffer.compare(secret, this.secret) === 0) return undefined;
     const { name } = this;

@@ -11,11 +11,19 @@ import { parseTarget, type RequestTarget } from './path.js';
 
 /**
  * Who may call a route. `anyone`: whoever reaches the port. `reader`: anyone, unless valid users are required. `server_admin`: admins of
- * the server. `database_member`, `database_admin`: whom the security object of the database in the path (`:db`) names.
+ * the server. `setup`: those as well, and whoever is on this machine as long as nobody has chosen an admin.
+ * `database_member`, `database_admin`: whom the security object of the database in the path (`:db`) names.
  */
 export type Access = (typeof ACCESSES)[number];
 
-const ACCESSES = ['anyone', 'reader', 'server_admin', 'database_member', 'database_admin'] as const;
+const ACCESSES = [
+  'anyone',
+  'reader',
+  'server_admin',
+  'setup',
+  'database_member',
+  'database_admin',
+] as const;
 
 export type Method = 'GET' | 'PUT' | 'POST' | 'DELETE' | 'COPY';
 
