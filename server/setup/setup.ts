@@ -279,6 +279,11 @@ export class Setup {
     });
   }
 
+  /** Resolves when what this node has heard of its cluster is in force. */
+  settled(): Promise<void> {
+    return this.#sharing.followLater();
+  }
+
   async close(): Promise<void> {
     await this.#sharing.close();
     await this.#options.http.close();
