@@ -5,8 +5,18 @@
 import { DivanError } from '../../engine/errors.js';
 import type { ClusterCredentials } from '../../server/cluster/credentials.js';
 import type { ClusterFactory, ClusterParts } from '../../server/cluster/parts.js';
-import { CallHandlers, type Node, type PeerCalls, StreamedAnswer } from '../../server/cluster/peers.js';
-import type { Membership, Reached, RecordChange, SharedRecords } from '../../server/cluster/shared-records.js';
+import {
+  CallHandlers,
+  type Node,
+  type PeerCalls,
+  StreamedAnswer,
+} from '../../server/cluster/peers.js';
+import type {
+  Membership,
+  Reached,
+  RecordChange,
+  SharedRecords,
+} from '../../server/cluster/shared-records.js';
 import { isObject, type JsonObject, parseJson } from '../../server/http/json-value.js';
 import type { NodeRecords } from '../../server/node-records.js';
 
@@ -24,6 +34,8 @@ export class FakeNetwork {
   /** Identities whom coordinators were said to be, in the order in which they were trusted. */
   readonly trusted: string[] = [];
   readonly #attached = new Map<string, Attached>();
+  /** Where each listens, by identity. */
+  readonly #places = new Map<string, string>();
   /** Names of nodes that do not answer calls. */
   readonly #silent = new Set<string>();
 
@@ -50,6 +62,11 @@ export class FakeNetwork {
   silence(name: string, isSilent = true): void {
     if (isSilent) this.#silent.add(name);
     else this.#silent.delete(name);
+  }
+
+  /** A node listens there. */
+  place(identity: string, url: string): void {
+    this.#places.set(identity, url);
   }
 
   /** The process of a node is gone. */
@@ -83,9 +100,8 @@ export class FakeNetwork {
     name: string,
     head: JsonObject,
   ): Promise<JsonObject> {
-    const found = [...this.#attached.values()].find(
-      ({ credentials }) => credentials.self.url === peer.url,
-    );
+    const [identity = ''] = [...this.#places].find(([, url]) => url === peer.url) ?? [];
+    const found = this.#attached.get(identity);
     if (found === undefined || this.#silent.has(found.credentials.self.name)) {
       const facts = { errno: 'ECONNREFUSED' };
       throw new DivanError('UNREACHABLE', `${peer.name} does not answer`, facts);

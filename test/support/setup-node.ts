@@ -89,6 +89,8 @@ export class SetupNode {
     });
     this.#port = listener.address.port;
     setup.attach(listener);
+    const { identity } = server.services.cluster.members.self;
+    this.#network.place(identity, `http://127.0.0.1:${this.#port}`);
     this.#running = { server, listener };
   }
 

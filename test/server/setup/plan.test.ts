@@ -44,10 +44,14 @@ t.test('the sequence of the plan', async (t) => {
   t.same((await a.state()).body, { state: 'cluster_enabled', nodes: [b.name, c.name] });
   t.same((await b.state()).body, { state: 'cluster_enabled', nodes: [a.name, c.name] });
 
-  const kept = await a.ask('POST', '/_session', { body: { name: 'operator', password: 'a-good-password' } });
+  const kept = await a.ask('POST', '/_session', {
+    body: { name: 'operator', password: 'a-good-password' },
+  });
   const [cookie = ''] = kept.headers['set-cookie'] ?? [];
   const session = { cookie: cookie.split(';')[0] ?? '' };
-  t.match((await b.ask('GET', '/_session', { headers: session })).body, { userCtx: { name: null } });
+  t.match((await b.ask('GET', '/_session', { headers: session })).body, {
+    userCtx: { name: null },
+  });
   const finished = await a.act({ action: 'finish_setup' });
   t.same([finished.status, finished.body], [201, { ok: true }], finished.text);
   const all = { state: 'cluster_finished', nodes: [a.name, b.name, c.name] };
@@ -73,13 +77,19 @@ t.test('admins that change later', async (t) => {
   const [a, b, c] = await nodes(t, network, 3);
   if (a === undefined || b === undefined || c === undefined) return;
   for (const node of [a, b]) await node.enable();
-  await b.ask('PUT', '/_node/_local/_config/admins/other', { as: OPERATOR, body: 'of-b-alone-123' });
+  await b.ask('PUT', '/_node/_local/_config/admins/other', {
+    as: OPERATOR,
+    body: 'of-b-alone-123',
+  });
   await a.act(adding(b));
   t.equal((await a.act({ action: 'finish_cluster' })).status, 201);
   await settled(b);
   t.same(b.server.services.admins.names, ['operator'], 'those of the coordinator, and no others');
   t.match(b.log, [{ gone: ['other'] }]);
-  const put = await b.ask('PUT', '/_node/_local/_config/admins/second', { as: OPERATOR, body: 'the-second-one' });
+  const put = await b.ask('PUT', '/_node/_local/_config/admins/second', {
+    as: OPERATOR,
+    body: 'the-second-one',
+  });
   t.equal(put.status, 200);
   await settled(a);
   t.equal((await a.ask('GET', '/_all_dbs', { as: 'second:the-second-one' })).status, 200);
@@ -99,7 +109,10 @@ t.test('admins that change later', async (t) => {
   await network.compare();
   await settled(c);
   for (const node of [a, b, c]) {
-    t.same((await node.state()).body, { state: 'cluster_finished', nodes: [a.name, b.name, c.name] });
+    t.same((await node.state()).body, {
+      state: 'cluster_finished',
+      nodes: [a.name, b.name, c.name],
+    });
   }
   t.equal(c.server.services.identity.uuid, a.server.services.identity.uuid);
 

@@ -17,9 +17,16 @@ interface Row {
 }
 
 function table(): Row[] {
-  const [, section = ''] = readFileSync('server/cluster/README.md', 'utf8').split('### What is answered');
-  const lines = section.split('\n').filter((line) => line.startsWith('|'));
-  const cellsOf = (line: string) => line.split('|').slice(1, -1).map((cell) => cell.trim());
+  const [, section = ''] = readFileSync('server/cluster/README.md', 'utf8').split(
+    '### What is answered',
+  );
+  const [whole = ''] = section.split('\n###');
+  const lines = whole.split('\n').filter((line) => line.startsWith('|'));
+  const cellsOf = (line: string) =>
+    line
+      .split('|')
+      .slice(1, -1)
+      .map((cell) => cell.trim());
   const [head = '', , ...rows] = lines;
   t.same(cellsOf(head).slice(1), STATES);
   return rows.map((line) => {
@@ -211,7 +218,10 @@ const REQUESTS: ReadonlyMap<string, Ask> = new Map<string, Ask>([
   ['/_cluster_setup add_node, wrong password', clusterSetup((scene) => flat(scene, 'wrong-one'))],
   ['/_cluster_setup receive_cookie', (scene) => cookieOf(scene, '/_cluster_setup')],
   ['/_cluster_setup finish_cluster', clusterSetup(() => ({ action: 'finish_cluster' }))],
-  ['/_cluster_setup remove_node', clusterSetup(({ member: name }) => ({ action: 'remove_node', name }))],
+  [
+    '/_cluster_setup remove_node',
+    clusterSetup(({ member: name }) => ({ action: 'remove_node', name })),
+  ],
   ['/_cluster_setup delete_node', clusterSetup(() => ({ action: 'delete_node' }))],
 ]);
 
