@@ -1,18 +1,21 @@
-/** The port: what may connect, for how long, and how the server stops: it finishes what it began and takes nothing new. */
+/**
+ * The connections: what may connect, for how long, and how the server stops: it finishes what it began and takes nothing new.
+ *
+ * They come by a port and are served by one node:http server that listens nowhere itself, so that the port can move while requests run.
+ */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { DivanError } from '../engine/errors.js';
+import type { ListenAddress } from './acceptor.js';
 import type { Config } from './config/config.js';
 import { hasBody } from './http/request-body.js';
+import { type Hold, Port } from './port.js';
+import type { ListenerMove, PortMover } from './setup/binding.js';
 import type { Certificate } from './tls-files.js';
 import type { ServerHost } from './world.js';
 
-export interface ListenerOptions {
-  readonly host: string;
-  /** 0 for any free one. */
-  readonly port: number;
+export interface ListenerOptions extends ListenAddress {
   readonly connectionsMax: number;
   readonly headerBytesMax: number;
   /** How long the headers of a request may take. */
@@ -72,9 +75,11 @@ interface Connection {
   readonly waiting: Job[];
   /** What is said to what came last and is no request. */
   refusal: string | undefined;
+  /** Its requests wait as long as that is on; undefined for never. */
+  readonly hold: Hold | undefined;
 }
 
-export class Listener {
+export class Listener implements PortMover {
   readonly #server: Server;
   readonly #host: ServerHost;
   readonly #handler: RequestHandler;
@@ -82,12 +87,13 @@ export class Listener {
   readonly #connections = new Map<Duplex, Connection>();
   readonly #sockets = new Set<Socket>();
   /** Under those that are encrypted. */
-  readonly #shaking = new Set<Socket>();
+  readonly #shaking = new Map<string, { readonly socket: Socket; readonly hold: Hold }>();
   /** Of connections that are closed. */
   #bytesIn = 0;
   #bytesOut = 0;
   #running = 0;
   #stopping = false;
+  readonly #port: Port;
   #allDone: (() => void) | undefined;
 
   private constructor(
@@ -100,6 +106,12 @@ export class Listener {
     this.#handler = handler;
     this.#host = host;
     this.#options = options;
+    this.#port = new Port({
+      host,
+      bufferedBytesMax: options.bufferedBytesMax,
+      connected: (socket, hold) => this.#take(socket, hold),
+      released: () => this.#release(),
+    });
   }
 
   /** Listens. Throws `IO` with `EADDRINUSE`, `EACCES` and the like in `errno`. */
@@ -110,16 +122,10 @@ export class Listener {
   ): Promise<Listener> {
     const server = newServer(options);
     const listener = new Listener(server, host, handler, options);
-    server.maxConnections = options.connectionsMax;
     server.timeout = options.stalledMs;
     const onRequest = (request: IncomingMessage, response: ServerResponse) =>
       listener.#request({ request, response });
-    if (options.certificate === undefined) {
-      server.on('connection', (socket) => listener.#connected(socket));
-    } else {
-      server.on('connection', (socket) => listener.#shakesHands(socket));
-      server.on('secureConnection', (socket) => listener.#connected(socket));
-    }
+    server.on('secureConnection', (socket) => listener.#shook(socket));
     server.on('request', onRequest);
     // Whoever reads the body asks for it then: one that is refused need not be sent.
     server.on('checkContinue', onRequest);
@@ -133,16 +139,18 @@ export class Listener {
     // Unless somebody hears of it Node ends the connection at once, and with it replies that are on their way.
     server.on('connect', (_, socket) => listener.#refuse(NO_PROXY, socket));
     server.on('timeout', (socket) => listener.#idle(socket));
-    await listen(server, options);
+    await listener.#port.open(options);
+    // The server takes itself for one that listens, and watches how long headers take.
+    server.emit('listening');
     return listener;
   }
 
   get address(): AddressInfo {
-    const address = this.#server.address();
-    if (address === null || typeof address === 'string') {
-      throw new DivanError('CLOSED', 'the server does not listen');
-    }
-    return address;
+    return this.#port.address;
+  }
+
+  move(to: ListenAddress): Promise<ListenerMove> {
+    return this.#port.move(to);
   }
 
   get connections(): number {
@@ -165,7 +173,9 @@ export class Listener {
   /** Takes no more requests, waits for those that run, at most for some seconds, and closes all connections. */
   async close(): Promise<void> {
     this.#stopping = true;
-    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    this.#port.stop();
+    // It never listened itself, but has timers.
+    this.#server.close();
     this.#server.closeIdleConnections();
     if (this.#running > 0) {
       let cancelTimer: (() => void) | undefined;
@@ -176,18 +186,44 @@ export class Listener {
       cancelTimer?.();
     }
     this.#server.closeAllConnections();
-    for (const socket of this.#shaking) socket.destroy();
-    await closed;
+    for (const { socket } of this.#shaking.values()) socket.destroy();
+    await this.#port.closed();
+  }
+
+  #take(socket: Socket, hold: Hold): void {
+    if (this.#connections.size + this.#shaking.size >= this.#options.connectionsMax) {
+      socket.destroy();
+      return;
+    }
+    if (this.#options.certificate === undefined) this.#connected(socket, hold);
+    else this.#shakesHands(socket, hold);
+    this.#server.emit('connection', socket);
   }
 
   /** Node itself watches how long that takes. Nothing is known of the connection yet but that it must not outlive the server. */
-  #shakesHands(socket: Socket): void {
-    this.#shaking.add(socket);
-    socket.once('close', () => this.#shaking.delete(socket));
+  #shakesHands(socket: Socket, hold: Hold): void {
+    const from = originOf(socket);
+    this.#shaking.set(from, { socket, hold });
+    socket.once('close', () => this.#shaking.delete(from));
   }
 
-  #connected(socket: Socket): void {
-    this.#connections.set(socket, { running: undefined, waiting: [], refusal: undefined });
+  /** The same connection goes on as another socket. */
+  #shook(socket: Socket): void {
+    const from = originOf(socket);
+    const shaking = this.#shaking.get(from);
+    this.#shaking.delete(from);
+    if (shaking === undefined) socket.destroy();
+    else this.#connected(socket, shaking.hold);
+  }
+
+  #connected(socket: Socket, hold: Hold): void {
+    const held = hold.isOn ? hold : undefined;
+    this.#connections.set(socket, {
+      running: undefined,
+      waiting: [],
+      refusal: undefined,
+      hold: held,
+    });
     // Node forgets to listen for errors of a socket that it hands over.
     socket.on('error', () => socket.destroy());
     this.#sockets.add(socket);
@@ -199,13 +235,26 @@ export class Listener {
     });
   }
 
+  /** Serves the requests that waited for the end of a move. */
+  #release(): void {
+    for (const socket of this.#sockets) {
+      const connection = this.#connections.get(socket);
+      if (connection === undefined || connection.hold === undefined) continue;
+      if (connection.running === undefined && connection.waiting.length > 0) {
+        this.#next(socket, connection);
+      }
+    }
+  }
+
   #request(job: Job): void {
     const { socket } = job.request;
     const connection = this.#connections.get(socket);
     if (connection === undefined) return;
     connection.waiting.push(job);
     if (connection.waiting.length > PIPELINED_MAX) socket.destroy();
-    else if (connection.running === undefined) this.#next(socket, connection);
+    else if (connection.running === undefined && connection.hold?.isOn !== true) {
+      this.#next(socket, connection);
+    }
   }
 
   /** Serves what waits, or says the last word. */
@@ -297,31 +346,14 @@ function newServer(options: ListenerOptions): Server {
   return createTlsServer({ ...common, ...certificate, handshakeTimeout: options.headerMs });
 }
 
+/** Of a connection, whichever socket it is seen through. */
+function originOf({ remoteAddress, remotePort, localPort }: Socket): string {
+  return `${remoteAddress} ${remotePort} ${localPort}`;
+}
+
 /** Whether a request waits for somebody to read it. */
 function isFull(request: IncomingMessage): boolean {
   return request.readableLength >= request.readableHighWaterMark;
-}
-
-/** Why nothing is listened to, and what to do about it. */
-const NOT_LISTENING: ReadonlyMap<string | undefined, string> = new Map([
-  ['EADDRINUSE', 'the port is in use; end what uses it, or choose another port'],
-  ['EACCES', 'permission denied; choose a port from 1024 on, or give this user the right to it'],
-  ['EADDRNOTAVAIL', 'this machine does not have that address; choose one that it has'],
-]);
-
-function listen(server: Server, { host, port }: ListenerOptions): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const failed = (error: NodeJS.ErrnoException) => {
-      const what = NOT_LISTENING.get(error.code) ?? error.message;
-      const facts = error.code === undefined ? {} : { errno: error.code };
-      reject(new DivanError('IO', `can not listen on ${host}:${port}: ${what}`, facts, error));
-    };
-    server.once('error', failed);
-    server.listen(port, host, () => {
-      server.off('error', failed);
-      resolve();
-    });
-  });
 }
 
 const REFUSALS: ReadonlyMap<string | undefined, readonly [string, string, string]> = new Map([

@@ -1,5 +1,5 @@
 /**
- * What a node knows of itself: JSON records by key, each replaced in one durable step. They are the local docs of the shard file
+ * What a node knows of itself: JSON records by key, one or several of them replaced in one durable step. They are the local docs of the shard file
  * `node.divan`, whose lock is that of the data directory.
  *
  * When its file fails (I6 of FORMAT.md) the records can still be read; the next change opens it anew first, and whether the change that
@@ -17,6 +17,9 @@ export const NODE_FILE = 'node.divan';
 
 /** The records are small and few: all of them are in memory too. */
 const SHARD_OPTIONS = { cache: new CacheSpace(1024 * 1024), overlayBytes: 4 * 1024 * 1024 };
+
+/** The key of a record and its new value; undefined to remove it. */
+export type RecordChange = readonly [key: string, value: object | undefined];
 
 export class NodeRecords {
   readonly #world: ServerWorld;
@@ -62,16 +65,25 @@ export class NodeRecords {
 
   /** Replaces a record, durable when it resolves. Throws `FAILED`, `IO`, `NO_SPACE`, `CLOSED`. */
   async set(key: string, value: object): Promise<void> {
-    const text = JSON.stringify(value);
-    await this.#put(key, Buffer.from(text));
-    this.#texts.set(key, text);
+    await this.setAll([[key, value]]);
   }
 
   /** As `set`. Nothing happens if there is no such record. */
   async remove(key: string): Promise<void> {
-    if (!this.#texts.has(key)) return;
-    await this.#put(key, undefined);
-    this.#texts.delete(key);
+    if (this.#texts.has(key)) await this.setAll([[key, undefined]]);
+  }
+
+  /** Replaces several records, or removes those that become undefined, in one durable step: a crash leaves all of it or nothing. As `set`. */
+  async setAll(changes: readonly RecordChange[]): Promise<void> {
+    const texts = changes.map(([key, value]): [string, string | undefined] => [
+      key,
+      value === undefined ? undefined : JSON.stringify(value),
+    ]);
+    await this.#put(texts);
+    for (const [key, text] of texts) {
+      if (text === undefined) this.#texts.delete(key);
+      else this.#texts.set(key, text);
+    }
   }
 
   async close(): Promise<void> {
@@ -80,14 +92,19 @@ export class NodeRecords {
     await this.#shard.close();
   }
 
-  async #put(key: string, body: Uint8Array | undefined): Promise<void> {
+  async #put(texts: readonly (readonly [string, string | undefined])[]): Promise<void> {
     if (this.#shard.file.failed && !this.#isClosed) {
       this.#reopening ??= this.#reopen().finally(() => {
         this.#reopening = undefined;
       });
       await this.#reopening;
     }
-    await this.#shard.putLocal({ id: Buffer.from(key), body, revision: 'any' });
+    await this.#shard.putLocals(
+      texts.map(([key, text]) => ({
+        id: Buffer.from(key),
+        body: text === undefined ? undefined : Buffer.from(text),
+      })),
+    );
   }
 
   /** If it fails the failed file stays the one that there is, and the next change tries again. */

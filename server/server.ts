@@ -6,7 +6,6 @@
  */
 import { setMaxListeners } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { isIPv6 } from 'node:net';
 import type { Logger } from 'pino';
 import { CacheSpace } from '../engine/shard/cache-space.js';
 import { ActiveTasks } from './active-tasks.js';
@@ -17,9 +16,11 @@ import { bulkDocumentRoutes } from './api/bulk-documents.js';
 import { bulkGetRoutes } from './api/bulk-get.js';
 import { callRoutes } from './api/calls.js';
 import { changesRoutes } from './api/changes.js';
+import { clusterSetupRoutes } from './api/cluster-setup.js';
 import { databaseSettingsRoutes } from './api/database-settings.js';
 import { databaseUpkeepRoutes } from './api/database-upkeep.js';
 import { databaseRoutes } from './api/databases.js';
+import { dbUpdatesRoutes } from './api/db-updates.js';
 import { documentRoutes } from './api/documents.js';
 import { FeedLimits } from './api/feed-limits.js';
 import { nodeConfigRoutes } from './api/node-config.js';
@@ -28,8 +29,9 @@ import { nodeMetricsRoutes } from './api/node-metrics.js';
 import { reshardRoutes } from './api/reshard.js';
 import { revisionRoutes } from './api/revisions.js';
 import { serverInfoRoutes } from './api/server-info.js';
-import type { ClusterCalls, Services } from './api/services.js';
+import type { Services } from './api/services.js';
 import { sessionRoutes } from './api/session.js';
+import { setupRoutes } from './api/setup.js';
 import { shardSplitsRoutes } from './api/shard-splits.js';
 import { Admins } from './auth/admins.js';
 import { Authenticator } from './auth/authenticator.js';
@@ -37,19 +39,11 @@ import { openIdentity } from './auth/node-identity.js';
 import { PasswordHasher } from './auth/password-hasher.js';
 import { USERS_DATABASE } from './auth/user-documents.js';
 import { UserStore } from './auth/user-store.js';
-import { CallServer } from './cluster/call-server.js';
-import { type ClusterCredentials, openNodeIdentity } from './cluster/credentials.js';
-import { HttpPeerCalls } from './cluster/http-peer-calls.js';
-import { CallHandlers, type PeerCalls } from './cluster/peers.js';
-import type { Membership, SharedRecords } from './cluster/shared-records.js';
 import type { Config } from './config/config.js';
-import { NO_FILE } from './config/setting.js';
 import { Catalog } from './databases/catalog.js';
-import { CatalogDirectory } from './databases/catalog-directory.js';
 import { Compactions } from './databases/compaction.js';
 import { isSystemName } from './databases/database-name.js';
-import { ClusterDirectory } from './databases/directory.js';
-import type { Directory } from './databases/placement.js';
+import { DatabaseUpdates } from './databases/database-updates.js';
 import { namesOfShardFile } from './databases/shard-map.js';
 import { ShardPool } from './databases/shard-pool.js';
 import { Cors } from './http/cors.js';
@@ -57,11 +51,17 @@ import type { Exchange, ExchangeContext } from './http/exchange.js';
 import { BodyBudget } from './http/request-body.js';
 import { type Route, Router } from './http/router.js';
 import { type MetricSources, Metrics, type ProcessMeter } from './metrics.js';
+import {
+  bindingOf,
+  type ClusterOptions,
+  newSetup,
+  openCluster,
+  openDirectory,
+} from './node-cluster.js';
 import { NodeRecords } from './node-records.js';
 import type { JobRunner } from './splits/job.js';
 import { JobManager } from './splits/job-manager.js';
 import { LiveJobRunner } from './splits/live-job-runner.js';
-import { readAuthorities } from './tls-files.js';
 import { Uuids } from './uuids.js';
 import type { EventLoopWatch, ServerWorld } from './world.js';
 
@@ -81,22 +81,14 @@ export interface ServerOptions {
   readonly hashThreads?: 0 | 1;
   /** Threads for a compaction; 0 for none, as a storage that only this thread can reach needs. */
   readonly rewriteWorkers?: number | undefined;
-  /** What this node has in common with others; undefined for a node alone. */
-  readonly cluster?: ClusterSeams | undefined;
+  /** The other nodes; undefined for a server that is alone. */
+  readonly cluster?: ClusterOptions | undefined;
   /** Does the work of jobs that split and merge shards; undefined for the one that does it on the shards that are open. */
   readonly runner?: JobRunner | undefined;
 }
 
 /** An overlay takes at most so much memory; many shards may be open. */
 const OVERLAY_BYTES = 32 * 1024 * 1024;
-
-/** How this node knows of others. */
-export interface ClusterSeams {
-  readonly records: SharedRecords;
-  readonly membership: Membership;
-  readonly calls: PeerCalls;
-  readonly handlers: CallHandlers;
-}
 
 export class DivanServer {
   readonly services: Services;
@@ -128,15 +120,21 @@ export class DivanServer {
     const hasher = new PasswordHasher({ host: world.host, config, threads });
     const tasks = new ActiveTasks(world.host);
     const compactions = new Compactions({ world, config, tasks, log, workers });
+    const updates = new DatabaseUpdates(world, log);
     const pool = new ShardPool(world, {
       openMax: config.get('couchdb/max_dbs_open'),
       idleMs: config.get('couchdb/idle_shard_timeout'),
       cache: new CacheSpace(config.get('couchdb/cache_size')),
       overlayBytes: OVERLAY_BYTES,
-      onOpened: (slot, shard) => compactions.watch(slot, shard),
+      onOpened: (slot, shard) => {
+        compactions.watch(slot, shard);
+        updates.watch(slot.path, shard);
+      },
     });
     try {
-      return await DivanServer.#assemble(options, { records, hasher, tasks, compactions, pool });
+      return await DivanServer.#assemble(options, {
+        ...{ records, hasher, tasks, compactions, pool, updates },
+      });
     } catch (error) {
       await compactions.close();
       await pool.close();
@@ -148,29 +146,26 @@ export class DivanServer {
 
   static async #assemble(
     options: ServerOptions,
-    parts: Pick<Services, 'records' | 'hasher' | 'tasks' | 'compactions' | 'pool'>,
+    parts: Pick<Services, 'records' | 'hasher' | 'tasks' | 'compactions' | 'pool' | 'updates'>,
   ): Promise<DivanServer> {
-    const { world, config, log, version, admin, process, watchEventLoop } = options;
+    const { world, config, log, version, process, watchEventLoop } = options;
     const { rewriteWorkers: workers } = options;
-    const { records, hasher, tasks, compactions, pool } = parts;
+    const { records, hasher, tasks, compactions, pool, updates } = parts;
     const feeds = new FeedLimits();
     const { host } = world;
     for (const problem of config.useRecords(records)) log.warn(problem);
-    const { uuid, secret } = await openIdentity(world, records);
-    const uuids = new Uuids(host);
-    const cluster = await openCluster(options, records, uuids);
-    const configured = {
-      environment: admin,
-      file: config.fileAdmins,
-      address: config.get('chttpd/bind_address'),
-    };
-    const { admins, generated } = await Admins.open({ host, records, hasher }, configured);
-    const users = new UserStore(hasher);
+    const accounts = await openAccounts(options, { records, hasher });
+    const { identity, admins, users, authenticator, generated, changed } = accounts;
     const dataDir = config.get('couchdb/database_dir');
     const guards = new Map([[USERS_DATABASE, users]]);
     const catalog = await Catalog.open(world, { records, pool, dataDir }, guards);
+    const uuids = new Uuids(host);
+    const base = { world, config, log, records, uuids };
+    const node = await openCluster(base, options.cluster);
+    const directory = await openDirectory(base, node, options.cluster, catalog);
     users.attach(catalog);
     compactions.attach(catalog);
+    updates.attach(catalog);
     catalog.settle((name, err) => log.error({ err, name }, 'a database could not be settled'));
     const jobs = JobManager.open({
       world,
@@ -184,11 +179,14 @@ export class DivanServer {
         options.runner ??
         new LiveJobRunner({ world, config, catalog, pool, dataDir, workers, watchEventLoop }),
     });
-    const directory = await openDirectory(options, catalog, uuid);
     const stopping = new AbortController();
     // Any number of feeds listen to it.
     setMaxListeners(0, stopping.signal);
-    const authenticator = new Authenticator({ host, config, hasher, admins, users, secret });
+    const setup = newSetup(node, {
+      ...{ host, config, log, records, admins, hasher, identity, directory },
+      secretChanged: () => authenticator.forgetAll(),
+    });
+    await setup.start(changed);
     const services: Services = {
       ...parts,
       metrics: new Metrics(
@@ -201,7 +199,9 @@ export class DivanServer {
       config,
       log,
       version,
-      uuid,
+      identity,
+      cluster: node.cluster,
+      setup,
       catalog,
       directory,
       jobs,
@@ -210,7 +210,7 @@ export class DivanServer {
       authenticator,
       uuids,
       cors: new Cors(config),
-      cluster,
+      callServer: node.callServer,
       stopping: stopping.signal,
       bodyBudget: new BodyBudget(config.get('chttpd/max_request_bytes_in_flight')),
     };
@@ -233,10 +233,12 @@ export class DivanServer {
     this.stop();
     try {
       const { catalog } = this.services;
+      await this.services.setup.close();
+      await this.services.updates.close();
       await Promise.all(catalog.names().map((name) => catalog.find(name)?.flushLater()));
-      await this.services.cluster.peers.close();
       await this.services.jobs.close();
       await this.services.directory.close();
+      await this.services.cluster.close();
       await this.services.compactions.close();
       await this.services.pool.close();
     } finally {
@@ -247,58 +249,36 @@ export class DivanServer {
   }
 }
 
-function openDirectory(
-  { world, config, log, cluster }: ServerOptions,
-  catalog: Catalog,
-  uuid: string,
-): Promise<Directory> {
-  if (cluster === undefined) {
-    const self = () => ({ name: config.get('node/name'), identity: uuid, url: '' });
-    return Promise.resolve(new CatalogDirectory(catalog, self));
-  }
-  const onError = (name: string, err: unknown) =>
-    log.warn(
-      { err, name },
-      'a database is not yet what the cluster says it is; this is tried again',
-    );
-  return ClusterDirectory.open({ ...cluster, world, catalog, onError }, cluster.handlers);
-}
-
-/** Calls from and to other nodes, of which there are none before there is a cookie. */
-async function openCluster(
-  { world, config, log }: ServerOptions,
-  records: NodeRecords,
-  uuids: Uuids,
-): Promise<ClusterCalls> {
-  const { host, storage } = world;
-  const scheme = config.get('chttpd/cert_file') === NO_FILE ? 'http' : 'https';
-  const address = config.get('chttpd/bind_address');
-  const url = `${scheme}://${isIPv6(address) ? `[${address}]` : address}:${config.get('chttpd/port')}`;
-  const identity = await openNodeIdentity(world, records);
-  const credentials: ClusterCredentials = {
-    self: { name: config.get('node/name'), identity, url },
-    cookie: undefined,
-    mayCall: () => true,
+/** Who there is and who may say so. Throws `INVALID_SETTING`, `CORRUPT`, and what writing a record throws. */
+async function openAccounts(
+  { world, config, admin }: ServerOptions,
+  { records, hasher }: Pick<Services, 'records' | 'hasher'>,
+) {
+  const { host } = world;
+  const identity = await openIdentity(world, records);
+  const configured = {
+    environment: admin,
+    file: config.fileAdmins,
+    address: bindingOf(config, records).host,
   };
-  const handlers = new CallHandlers();
-  const onError = (call: string, err: unknown) => {
-    const ref = uuids.next();
-    log.error({ ref, err, call }, 'a call of another node failed');
-    return ref;
-  };
-  const ca = await readAuthorities(storage, config);
-  return {
-    credentials,
-    handlers,
-    server: new CallServer({ host, credentials, handlers, onError }),
-    peers: new HttpPeerCalls({ host, credentials, ca }),
-  };
+  const opened = await Admins.open({ host, records, hasher }, configured);
+  const users = new UserStore(hasher);
+  const authenticator = new Authenticator({
+    ...{ host, config, hasher, admins: opened.admins, users },
+    get secret() {
+      return identity.secret;
+    },
+  });
+  return { ...opened, identity, users, authenticator };
 }
 
 function routesOf(services: Services): Route[] {
   return [
     ...serverInfoRoutes(services),
     ...sessionRoutes(services),
+    ...setupRoutes(services),
+    ...clusterSetupRoutes(services),
+    ...dbUpdatesRoutes(services),
     ...nodeInfoRoutes(services),
     ...nodeConfigRoutes(services),
     ...nodeMetricsRoutes(services),

@@ -67,6 +67,26 @@ export class LocalWrite implements WriteRequest {
   }
 }
 
+/** Several local docs in one commit: all of them or none. */
+export class LocalWrites implements WriteRequest {
+  readonly cost: number;
+  readonly #writes: readonly LocalWrite[];
+
+  /** Throws `LIMIT`. REQUIRES: no id is there twice, and no edit can be refused when it is applied. */
+  constructor(context: WriteContext, edits: readonly LocalEdit[]) {
+    this.#writes = edits.map((edit) => new LocalWrite(context, edit));
+    this.cost = this.#writes.reduce((sum, { cost }) => sum + cost, 0);
+  }
+
+  async prepare(): Promise<void> {
+    for (const write of this.#writes) await write.prepare();
+  }
+
+  apply(): void {
+    for (const write of this.#writes) write.apply();
+  }
+}
+
 function idText(id: Uint8Array): string {
   return `_local/${Buffer.from(id).toString()}`;
 }

@@ -23,7 +23,7 @@ import { CACHE_BYTES_DEFAULT, FileCache } from './file-cache.js';
 import { flush } from './flush.js';
 import { FULL_RANGE, type HashRule, type ShardRange } from './hash.js';
 import { LiveState } from './live-state.js';
-import { type LocalEdit, LocalWrite } from './local-writer.js';
+import { type LocalEdit, LocalWrite, LocalWrites } from './local-writer.js';
 import { type MetadataEdit, MetadataWrite } from './metadata-writer.js';
 import { loadState, type OpenedState } from './opening.js';
 import { OverlaySet } from './overlay-set.js';
@@ -201,6 +201,16 @@ export class Shard implements CommitTarget {
     return write.revision;
   }
 
+  /**
+   * Writes or deletes several local docs, whatever is there, in one commit: after a crash all of them are there or none. Throws `LIMIT`.
+   * REQUIRES: the shard has the whole range of hashes, so that none of them can be outside of it.
+   */
+  async putLocals(edits: readonly Pick<LocalEdit, 'id' | 'body'>[]): Promise<void> {
+    const byId = new Map(edits.map(({ id, body }) => [Buffer.from(id).toString(), { id, body }]));
+    const whole = [...byId.values()].map((edit) => ({ ...edit, revision: 'any' as const }));
+    await this.#submit(new LocalWrites(this.#context, whole));
+  }
+
   /** Purges leaf revisions of a document and returns those that were there. Throws `LIMIT`. */
   async purge(request: PurgeRequest): Promise<readonly Revision[]> {
     const write = new PurgeWrite(this.#context, request);
@@ -346,7 +356,9 @@ export class Shard implements CommitTarget {
     throw new DivanError('CLOSED', `${this.path} is closed`, { path: this.path });
   }
 
-  async #submit(request: EditBatch | LocalWrite | PurgeWrite | MetadataWrite): Promise<void> {
+  async #submit(
+    request: EditBatch | LocalWrite | LocalWrites | PurgeWrite | MetadataWrite,
+  ): Promise<void> {
     this.#assertOpen();
     await this.#queue.submit(request);
   }

@@ -21,6 +21,7 @@ import {
   userNameOf,
 } from '../auth/user-documents.js';
 import type { Exchange } from '../http/exchange.js';
+import { isFromThisMachine } from '../http/loopback.js';
 import type { Route } from '../http/router.js';
 import type { Services } from './services.js';
 
@@ -82,6 +83,7 @@ export class Authorization {
   ): Promise<void> | void {
     exchange.isDatabaseAdmin = caller.isServerAdmin;
     if (access === 'anyone' || caller.isServerAdmin) return;
+    if (access === 'setup') return this.#admitToSetup(exchange);
     if (caller.name === undefined && this.#services.config.get('chttpd/require_valid_user')) {
       throw new DivanError('UNAUTHORIZED', 'Authentication required.');
     }
@@ -96,6 +98,12 @@ export class Authorization {
       return assertMayListUsers(caller);
     }
     return this.#checkDatabase(exchange, name, access, caller);
+  }
+
+  /** As long as nobody has chosen an admin, nobody can say who it is; whoever is on this machine may choose one. */
+  #admitToSetup({ request }: Exchange): void {
+    if (!this.#services.admins.hasConfiguredAdmin && isFromThisMachine(request)) return;
+    throw new DivanError('UNAUTHORIZED', 'You are not a server admin.');
   }
 
   /** Browsers send a cookie by themselves; and a session that is used goes on. */

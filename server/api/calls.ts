@@ -2,13 +2,13 @@
 import type { Route } from '../http/router.js';
 import type { Services } from './services.js';
 
-export function callRoutes({ cluster }: Services): Route[] {
+export function callRoutes({ callServer }: Services): Route[] {
   return [
     {
       method: 'POST',
       path: '/_divan/*',
       access: 'peer',
-      handle: (exchange) => cluster.server.handle(exchange),
+      handle: (exchange) => callServer.handle(exchange),
     },
   ];
 }

@@ -26,6 +26,8 @@ export interface ChangesQuery {
   readonly filter: ChangeFilter | undefined;
   /** Only each so many rows have their `seq`. */
   readonly seqInterval: number;
+  /** What a row is about: a document, or, in the database of those, what happened to a database. Documents if it is left out. */
+  readonly rows?: 'documents' | 'databases';
 }
 
 export interface ChangesBounds {

@@ -33,13 +33,24 @@ export function changesRoutes(services: Services): Route[] {
 }
 
 async function serve(services: Services, exchange: Exchange): Promise<void> {
-  const { catalog, config, feeds: limits, world, stopping } = services;
+  const { catalog, config } = services;
   const database = catalog.get(exchange.param('db'));
   if (exchange.request.method === 'POST') exchange.assertJsonType();
   const query = await changesQuery(exchange, {
     waitMsMax: config.get('chttpd/changes_timeout'),
     idsMax: config.get('chttpd/max_all_docs_keys'),
   });
+  await serveFeed(services, exchange, database, query);
+}
+
+/** Writes the changes of a database as a query asks for them. Throws `UNAVAILABLE`, `NOT_FOUND`, and what reading throws. */
+export async function serveFeed(
+  services: Services,
+  exchange: Exchange,
+  database: Database,
+  query: ChangesQuery,
+): Promise<void> {
+  const { config, feeds: limits, world, stopping } = services;
   // A feed may go on for days: the body that asked for it is done with.
   exchange.finish();
   const feed = { host: world.host, database, exchange, query };

@@ -1,7 +1,6 @@
 /** `/{db}`, `_all_dbs`, `_dbs_info`: databases as wholes. */
 import { DivanError, isDivanError } from '../../engine/errors.js';
-import { defaultSecurity } from '../auth/security.js';
-import { USERS_DATABASE } from '../auth/user-documents.js';
+import { firstSecurity } from '../auth/first-security.js';
 import type { Database } from '../databases/database.js';
 import { isSystemName } from '../databases/database-name.js';
 import { updateSeqOf } from '../databases/since-token.js';
@@ -11,8 +10,6 @@ import type { Route } from '../http/router.js';
 import { idRange } from './id-range.js';
 import { type ListQuery, listQuery } from './list-query.js';
 import type { Services } from './services.js';
-
-const NO_SECURITY = new Uint8Array(0);
 
 /** As in CouchDB. */
 const INFO_KEYS_MAX = 100;
@@ -79,7 +76,7 @@ class Databases {
       q: query.integer('q', { min: 1, max: Q_MAX }) ?? config.get('cluster/q'),
       copies: query.integer('n', { min: 1, max: Q_MAX }) ?? config.get('cluster/n'),
       hashRule: partitioned ? 'partition' : 'document',
-      security: this.#firstSecurity(name),
+      security: firstSecurity(name, config.get('couchdb/default_security')),
     });
     const { host } = exchange.request.headers;
     const location = `http://${host ?? 'localhost'}/${encodeURIComponent(name)}`;
@@ -163,14 +160,6 @@ class Databases {
     });
     if (query.descending) names.reverse();
     return names.slice(query.skip, query.skip + query.limit);
-  }
-
-  #firstSecurity(name: string): Uint8Array {
-    // What users may do there is decided for each document.
-    if (name === USERS_DATABASE) return NO_SECURITY;
-    const setting = this.#services.config.get('couchdb/default_security');
-    const { json } = defaultSecurity(isSystemName(name) ? 'admin_only' : setting);
-    return Object.keys(json).length === 0 ? NO_SECURITY : Buffer.from(JSON.stringify(json));
   }
 }
 

@@ -82,9 +82,17 @@ export class FeedWriter {
     text.read(row.value, this.#query.allLeaves);
     const start = this.rows++ === 0 ? this.#format.first : this.#format.next;
     const seq = this.rows % this.#query.seqInterval === 0 ? `"${token}"` : 'null';
+    if (this.#query.rows === 'databases')
+      return `${start}{${databaseMembers(text.id)},"seq":${seq}`;
     const deleted = text.deleted ? ',"deleted":true' : '';
     return `${start}{"seq":${seq},"id":${text.id},"changes":[${text.revs}]${deleted}`;
   }
+}
+
+/** `created:name` as members of a row. `id` is a JSON string. */
+function databaseMembers(id: string): string {
+  const [, type, name] = /^"(\w+):(.*)$/s.exec(id) ?? [];
+  return `"db_name":"${name},"type":"${type}"`;
 }
 
 const NULL = Buffer.from('null');

@@ -27,11 +27,11 @@ export function serverInfoRoutes(services: Services): Route[] {
   ];
 }
 
-function welcome({ uuid, version }: Services, exchange: Exchange): void {
+function welcome({ identity, version }: Services, exchange: Exchange): void {
   exchange.reply(200, {
     couchdb: 'Welcome',
     version: COUCHDB_VERSION,
-    uuid,
+    uuid: identity.uuid,
     features: FEATURES,
     vendor: { name: 'Divan', version },
   });

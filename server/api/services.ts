@@ -3,35 +3,26 @@ import type { Logger } from 'pino';
 import type { ActiveTasks } from '../active-tasks.js';
 import type { Admins } from '../auth/admins.js';
 import type { Authenticator } from '../auth/authenticator.js';
+import type { NodeIdentity } from '../auth/node-identity.js';
 import type { PasswordHasher } from '../auth/password-hasher.js';
 import type { UserStore } from '../auth/user-store.js';
 import type { CallServer } from '../cluster/call-server.js';
-import type { ClusterCredentials } from '../cluster/credentials.js';
-import type { HttpPeerCalls } from '../cluster/http-peer-calls.js';
-import type { CallHandlers } from '../cluster/peers.js';
+import type { ClusterParts } from '../cluster/parts.js';
 import type { Config } from '../config/config.js';
 import type { Catalog } from '../databases/catalog.js';
 import type { Compactions } from '../databases/compaction.js';
+import type { DatabaseUpdates } from '../databases/database-updates.js';
 import type { Directory } from '../databases/placement.js';
 import type { ShardPool } from '../databases/shard-pool.js';
 import type { Cors } from '../http/cors.js';
 import type { BodyBudget } from '../http/request-body.js';
 import type { Metrics } from '../metrics.js';
 import type { NodeRecords } from '../node-records.js';
+import type { Setup } from '../setup/setup.js';
 import type { JobManager } from '../splits/job-manager.js';
 import type { Uuids } from '../uuids.js';
 import type { ServerWorld } from '../world.js';
 import type { FeedLimits } from './feed-limits.js';
-
-/** Calls from and to other nodes. */
-export interface ClusterCalls {
-  /** The setup changes them. */
-  readonly credentials: ClusterCredentials;
-  /** What this node answers. */
-  readonly handlers: CallHandlers;
-  readonly server: CallServer;
-  readonly peers: HttpPeerCalls;
-}
 
 export interface Services {
   readonly world: ServerWorld;
@@ -39,8 +30,10 @@ export interface Services {
   readonly log: Logger;
   /** Of the package. */
   readonly version: string;
-  /** Of this node, for ever. */
-  readonly uuid: string;
+  /** Of the server: that of this node, until it takes over that of its cluster. */
+  readonly identity: NodeIdentity;
+  readonly cluster: ClusterParts;
+  readonly setup: Setup;
   readonly records: NodeRecords;
   readonly pool: ShardPool;
   /** What of databases is on this node. */
@@ -56,10 +49,13 @@ export interface Services {
   readonly metrics: Metrics;
   /** By `host.now`. */
   readonly startedMs: number;
-  readonly cluster: ClusterCalls;
+  /** Answers the calls of other nodes. */
+  readonly callServer: CallServer;
   readonly feeds: FeedLimits;
   readonly tasks: ActiveTasks;
   readonly compactions: Compactions;
+  /** What happens to databases, for `_db_updates`. */
+  readonly updates: DatabaseUpdates;
   /** That split and merge shards. */
   readonly jobs: JobManager;
   /** Aborted when the server is about to stop: what waits for something ends then. */

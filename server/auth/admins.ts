@@ -8,7 +8,7 @@
 import { DivanError } from '../../engine/errors.js';
 import type { Host } from '../../engine/file/host.js';
 import { ADMIN_ENVIRONMENT } from '../config/sources.js';
-import type { NodeRecords } from '../node-records.js';
+import type { NodeRecords, RecordChange } from '../node-records.js';
 import type { AdminSource, ChangeListener } from './authenticator.js';
 import {
   formatHashText,
@@ -32,8 +32,22 @@ export interface ConfiguredAdmins {
 
 export interface AdminsOptions {
   readonly host: Host;
-  readonly records: Pick<NodeRecords, 'get' | 'set'>;
+  readonly records: Pick<NodeRecords, 'get' | 'setAll'>;
   readonly hasher: PasswordHasher;
+}
+
+/** Where the admins of all nodes are kept, if they are the same on all. */
+export interface AdminSharing {
+  /** Durable when it resolves; undefined for one that is removed. Throws what writing throws, with nothing changed. */
+  put(name: string, password: PasswordRecord | undefined): Promise<void>;
+}
+
+export interface OpenedAdmins {
+  readonly admins: Admins;
+  /** The admin that was made because there was none, to be printed once. */
+  readonly generated: { readonly name: string; readonly password: string } | undefined;
+  /** Those that the configuration made or gave another password at this start. */
+  readonly changed: readonly string[];
 }
 
 interface Admin {
@@ -55,6 +69,7 @@ export class Admins implements AdminSource {
   readonly #options: AdminsOptions;
   readonly #listeners = new Set<ChangeListener>();
   #admins: AdminMap;
+  #sharing: AdminSharing | undefined;
   /** Resolves when no change is under way: they are made one after another. */
   #changed: Promise<unknown> = Promise.resolve();
 
@@ -64,32 +79,31 @@ export class Admins implements AdminSource {
   }
 
   /**
-   * Opens those that are kept and brings them up to what is configured, in one durable step. `generated` is the admin that was made because
-   * there was none, to be printed once. Admins that are configured no longer stay until they are removed over HTTP. Throws
-   * `INVALID_SETTING` for a configured admin with a weak password, a malformed hash or name, and if others than this machine could reach a
-   * server that nobody chose an admin for; `CORRUPT`, and what hashing and writing throw.
+   * Opens those that are kept and brings them up to what is configured, in one durable step. Admins that are configured no longer stay until
+   * they are removed over HTTP. Throws `INVALID_SETTING` for a configured admin with a weak password, a malformed hash or name, and if others
+   * than this machine could reach a server that nobody chose an admin for; `CORRUPT`, and what hashing and writing throw.
    */
-  static async open(
-    options: AdminsOptions,
-    configured: ConfiguredAdmins,
-  ): Promise<{ admins: Admins; generated: { name: string; password: string } | undefined }> {
+  static async open(options: AdminsOptions, configured: ConfiguredAdmins): Promise<OpenedAdmins> {
     const kept = readAdmins(options.records.get(RECORD));
     const admins = new Admins(options, kept);
     const next = new Map(kept);
+    const changed: string[] = [];
     for (const [name, text] of textsOf(configured)) {
       const password = await admins.#recordOf(name, text, kept.get(name));
-      if (password !== undefined) next.set(name, { password, isGenerated: false });
+      if (password === undefined) continue;
+      next.set(name, { password, isGenerated: false });
+      changed.push(name);
     }
     // Before one is made: its password would never be told.
     assertReachable(next, configured.address);
     if (next.size > 0) {
       await admins.#replace(next);
-      return { admins, generated: undefined };
+      return { admins, generated: undefined, changed };
     }
     const password = readablePassword(options.host);
     const record = await options.hasher.make(password);
     await admins.#replace(new Map([[GENERATED_NAME, { password: record, isGenerated: true }]]));
-    return { admins, generated: { name: GENERATED_NAME, password } };
+    return { admins, generated: { name: GENERATED_NAME, password }, changed };
   }
 
   find(name: string): PasswordRecord | undefined {
@@ -116,16 +130,33 @@ export class Admins implements AdminSource {
     return record === undefined ? undefined : formatHashText(record);
   }
 
+  /** Of those that somebody chose, the hashes by name. */
+  get chosen(): ReadonlyMap<string, PasswordRecord> {
+    const chosen = [...this.#admins].filter(([, { isGenerated }]) => !isGenerated);
+    return new Map(chosen.map(([name, { password }]) => [name, password]));
+  }
+
   /**
    * Makes an admin or gives one another password, which may be the text of a hash; a generated admin goes in the same step. Durable when it
    * resolves. Throws `BAD_REQUEST` for a weak password, a malformed hash or name; and what hashing and writing throw.
    */
   async set(name: string, text: string): Promise<void> {
+    await this.put(name, await this.hash(name, text), []);
+  }
+
+  /** The record for a new password of an admin, or of the text of its hash. Throws as `set`. */
+  async hash(name: string, text: string): Promise<PasswordRecord> {
     assertName(name, 'BAD_REQUEST');
-    const password = await this.#newRecord(name, text, 'BAD_REQUEST');
-    await this.#inTurn(() =>
-      this.#replace(new Map([...this.#admins, [name, { password, isGenerated: false }]])),
-    );
+    return await this.#newRecord(name, text, 'BAD_REQUEST');
+  }
+
+  /** As `set`, with what `hash` gave. Other records of the node become what they are to be in the same durable step. */
+  put(name: string, password: PasswordRecord, alongside: readonly RecordChange[]): Promise<void> {
+    return this.#inTurn(async () => {
+      const next = new Map([...this.#admins, [name, { password, isGenerated: false }]]);
+      await this.#sharing?.put(name, password);
+      await this.#replace(next, alongside);
+    });
   }
 
   /** Durable when it resolves. Throws `NOT_FOUND`, `FORBIDDEN` for the last one, and what writing throws. */
@@ -137,8 +168,42 @@ export class Admins implements AdminSource {
       }
       const next = new Map(this.#admins);
       next.delete(name);
+      await this.#sharing?.put(name, undefined);
       await this.#replace(next);
     });
+  }
+
+  /** From now on every change goes to all nodes, before it is in force here. */
+  share(sharing: AdminSharing): void {
+    this.#sharing = sharing;
+  }
+
+  /**
+   * Has exactly those admins that `read` gives when it is its turn, unless those are none, and writes other records in the same durable step.
+   * Returns the names of those that are gone. Throws what writing throws.
+   */
+  async follow(
+    read: () => ReadonlyMap<string, PasswordRecord>,
+    alongside: readonly RecordChange[],
+  ): Promise<readonly string[]> {
+    let gone: readonly string[] = [];
+    await this.#inTurn(async () => {
+      const wanted = read();
+      const next = new Map(
+        [...wanted].map(([name, password]) => [name, this.#kept(name, password)]),
+      );
+      gone = next.size === 0 ? [] : this.names.filter((name) => !next.has(name));
+      await this.#replace(next.size === 0 ? this.#admins : next, alongside);
+    });
+    return gone;
+  }
+
+  /** The admin that there is, if it is the same one: its sessions go on. */
+  #kept(name: string, password: PasswordRecord): Admin {
+    const kept = this.#admins.get(name);
+    const isSame =
+      kept?.isGenerated === false && formatHashText(kept.password) === formatHashText(password);
+    return isSame ? kept : { password, isGenerated: false };
   }
 
   /** The record for what is configured; undefined if the admin is as it should be, so that its sessions go on over a restart. */
@@ -174,18 +239,18 @@ export class Admins implements AdminSource {
   }
 
   /** Replaces all, without the generated one if there is another. */
-  async #replace(wanted: AdminMap): Promise<void> {
+  async #replace(wanted: AdminMap, alongside: readonly RecordChange[] = []): Promise<void> {
     const chosen = [...wanted].filter(([, { isGenerated }]) => !isGenerated);
     const next = chosen.length > 0 ? new Map(chosen) : wanted;
     const changed = [...new Set([...this.#admins.keys(), ...next.keys()])].filter(
       (name) => this.#admins.get(name) !== next.get(name),
     );
-    if (changed.length === 0) return;
+    if (changed.length === 0 && alongside.length === 0) return;
     const entries = [...next].map(
       ([name, { password, isGenerated }]) =>
         [name, { ...password, generated: isGenerated }] as const,
     );
-    await this.#options.records.set(RECORD, Object.fromEntries(entries));
+    await this.#options.records.setAll([[RECORD, Object.fromEntries(entries)], ...alongside]);
     this.#admins = next;
     for (const name of changed) for (const listener of this.#listeners) listener(name);
   }

@@ -53,7 +53,7 @@ export interface AuthenticatorOptions {
   readonly hasher: PasswordHasher;
   readonly admins: AdminSource;
   readonly users: UserSource;
-  /** The key of session cookies. */
+  /** The key of session cookies. It is read anew each time, since it becomes another one when the node takes over that of its cluster. */
   readonly secret: Uint8Array;
 }
 
@@ -151,6 +151,19 @@ export class Authenticator {
     const key = this.#hash(`l${name.length} ${name}${password}`);
     const { caller, salt } = await this.#verifyOnce(key, login);
     return { caller, cookie: this.#cookie(name, salt) };
+  }
+
+  /**
+   * The value for `Set-Cookie` that begins a session of an admin, for who has just chosen its password; undefined if there is no such admin.
+   */
+  adminCookie(name: string): string | undefined {
+    const admin = this.#options.admins.find(name);
+    return admin === undefined ? undefined : this.#cookie(name, admin.salt);
+  }
+
+  /** Nothing that was verified counts any longer: the secret is another one. */
+  forgetAll(): void {
+    this.#forget(undefined);
   }
 
   /**

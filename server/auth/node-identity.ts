@@ -1,22 +1,69 @@
-/** What makes this node itself: its uuid, and the secret that is the key of its session cookies. Made at the first start and kept. */
+/**
+ * The uuid of the server and the secret that signs its session cookies. Made at the first start and kept, until the node takes over those of
+ * its cluster, which all nodes share.
+ */
 import { DivanError } from '../../engine/errors.js';
-import type { NodeRecords } from '../node-records.js';
+import type { NodeRecords, RecordChange } from '../node-records.js';
 import type { ServerWorld } from '../world.js';
 
 export type IdentityRecords = Pick<NodeRecords, 'get' | 'set'>;
 
-export interface NodeIdentity {
-  /** 32 hexadecimal digits. */
-  readonly uuid: string;
-  /** 64 bytes that nobody can know. */
-  readonly secret: Uint8Array;
-  /** The name of the node that was settled on, once it was. */
-  readonly name: string | undefined;
-}
-
 const RECORD = 'node';
 const UUID_BYTES = 16;
 const SECRET_BYTES = 64;
+
+interface Parts {
+  readonly uuid: string;
+  readonly secret: Uint8Array;
+  readonly name: string | undefined;
+}
+
+export class NodeIdentity {
+  #parts: Parts;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  /** 32 hexadecimal digits. */
+  get uuid(): string {
+    return this.#parts.uuid;
+  }
+
+  /** 64 bytes that nobody can know. */
+  get secret(): Uint8Array {
+    return this.#parts.secret;
+  }
+
+  /** The name of the node that was settled on, once it was. */
+  get name(): string | undefined {
+    return this.#parts.name;
+  }
+
+  /** As all nodes of a cluster are told of it. */
+  get shared(): { readonly uuid: string; readonly secret: string } {
+    return { uuid: this.uuid, secret: hex(this.secret) };
+  }
+
+  /**
+   * How to take over what all nodes share: the record to be written, and what to call when that is durable. Undefined if there is nothing to
+   * change. Throws `CORRUPT` for what can be no identity.
+   */
+  taking(
+    shared: unknown,
+  ): { readonly record: RecordChange; readonly done: () => void } | undefined {
+    const { uuid, secret } = identityOf(shared);
+    if (uuid === this.uuid && Buffer.compare(secret, this.secret) === 0) return undefined;
+    const { name } = this;
+    const value = { uuid, secret: hex(secret), ...(name === undefined ? {} : { name }) };
+    return {
+      record: [RECORD, value],
+      done: () => {
+        this.#parts = { uuid, secret, name };
+      },
+    };
+  }
+}
 
 /**
  * The identity of this node, durable when it resolves. Throws `CORRUPT` for one that is malformed: to make another would end all sessions
@@ -27,14 +74,14 @@ export async function openIdentity(
   records: IdentityRecords,
 ): Promise<NodeIdentity> {
   const record = records.get(RECORD);
-  if (record !== undefined) return identityOf(record);
+  if (record !== undefined) return new NodeIdentity(identityOf(record));
   const secret = world.host.randomBytes(SECRET_BYTES);
   const uuid = hex(world.host.randomBytes(UUID_BYTES));
   await records.set(RECORD, { uuid, secret: hex(secret) });
-  return { uuid, secret, name: undefined };
+  return new NodeIdentity({ uuid, secret, name: undefined });
 }
 
-function identityOf(record: unknown): NodeIdentity {
+function identityOf(record: unknown): Parts {
   const parts = new Map<string, unknown>(Object.entries(record ?? {}));
   const uuid = parts.get('uuid');
   const secret = parts.get('secret');

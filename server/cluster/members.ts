@@ -8,6 +8,7 @@
 import { DivanError } from '../../engine/errors.js';
 import { type JsonObject, memberOf } from '../http/json-value.js';
 import type { ClusterRecords } from './cluster-records.js';
+import type { ClusterCredentials } from './credentials.js';
 import type { Node } from './peers.js';
 import { compareBytes } from './record-index.js';
 import type { Membership } from './shared-records.js';
@@ -15,20 +16,24 @@ import type { Membership } from './shared-records.js';
 const PREFIX = 'member/';
 
 export class Members implements Membership {
-  readonly self: Node;
+  readonly #credentials: Pick<ClusterCredentials, 'self'>;
   readonly #records: ClusterRecords;
   readonly #unreached = new Set<string>();
   #trusted: string | undefined;
   /** What was read of the records, until one changes. */
   #list: readonly Node[] | undefined;
 
-  /** REQUIRES: the records are those of `self`. */
-  constructor(self: Node, records: ClusterRecords) {
-    this.self = self;
+  /** REQUIRES: the records are those of the node. */
+  constructor(credentials: Pick<ClusterCredentials, 'self'>, records: ClusterRecords) {
+    this.#credentials = credentials;
     this.#records = records;
     records.onChange((key) => {
       if (key.startsWith(PREFIX)) this.#list = undefined;
     });
+  }
+
+  get self(): Node {
+    return this.#credentials.self;
   }
 
   list(): readonly Node[] {

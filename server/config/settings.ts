@@ -21,6 +21,14 @@ const TABLE = {
     env: 'DIVAN_NAME',
     flag: '--name',
   }),
+  'node/advertise': text({
+    default: '',
+    about: 'The URL under which other nodes reach this one; by default the host in its name.',
+    expects: 'a URL of scheme, host and port, such as http://10.0.0.1:5984',
+    pattern: /^https?:\/\/([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?\/?$/,
+    env: 'DIVAN_ADVERTISE',
+    flag: '--advertise',
+  }),
   'couchdb/database_dir': text({
     default: 'data',
     about: 'The directory of all data.',

@@ -11,8 +11,9 @@ import { parseTarget, type RequestTarget } from './path.js';
 
 /**
  * Who may call a route. `anyone`: whoever reaches the port. `reader`: anyone, unless valid users are required. `server_admin`: admins of
- * the server. `database_member`, `database_admin`: whom the security object of the database in the path (`:db`) names. `peer`: other nodes
- * of the cluster, which the route itself finds out.
+ * the server. `setup`: those as well, and whoever is on this machine as long as nobody has chosen an admin. `database_member`,
+ * `database_admin`: whom the security object of the database in the path (`:db`) names. `peer`: other nodes of the cluster, which the
+ * route itself finds out.
  */
 export type Access = (typeof ACCESSES)[number];
 
@@ -20,6 +21,7 @@ const ACCESSES = [
   'anyone',
   'reader',
   'server_admin',
+  'setup',
   'database_member',
   'database_admin',
   'peer',

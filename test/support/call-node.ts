@@ -1,8 +1,15 @@
 /** A server that is a node of a cluster: with an identity, the cookie, and calls that tests make of it. */
 import type { Test } from 'tap';
-import type { ClusterCalls } from '../../server/api/services.js';
+import type { CallServer } from '../../server/cluster/call-server.js';
+import { httpCluster } from '../../server/cluster/http-cluster.js';
 import { HttpPeerCalls } from '../../server/cluster/http-peer-calls.js';
-import { type CallHandlers, type Node, StreamedAnswer } from '../../server/cluster/peers.js';
+import type { ClusterParts } from '../../server/cluster/parts.js';
+import {
+  type CallHandlers,
+  type Node,
+  type PeerCalls,
+  StreamedAnswer,
+} from '../../server/cluster/peers.js';
 import { realServerHost, TestServer, type TestServerOptions } from './server.js';
 
 export const COOKIE = 'the-cookie-of-the-tests';
@@ -25,7 +32,7 @@ export class CallNode {
 
   static async open(t: Test, options: CallNodeOptions = {}): Promise<CallNode> {
     const { name = 'a@127.0.0.1', cookie = COOKIE, ...rest } = options;
-    const server = await TestServer.open(t, rest);
+    const server = await TestServer.open(t, { ...rest, cluster: { open: httpCluster(undefined) } });
     const opened = new CallNode(server, name);
     const { credentials } = opened.cluster;
     credentials.self = opened.node;
@@ -33,7 +40,11 @@ export class CallNode {
     return opened;
   }
 
-  get cluster(): ClusterCalls {
+  get callServer(): CallServer {
+    return this.server.server.services.callServer;
+  }
+
+  get cluster(): ClusterParts {
     return this.server.server.services.cluster;
   }
 
@@ -41,8 +52,8 @@ export class CallNode {
     return this.cluster.handlers;
   }
 
-  get peers(): HttpPeerCalls {
-    return this.cluster.peers;
+  get peers(): PeerCalls {
+    return this.cluster.calls;
   }
 }
 

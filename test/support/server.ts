@@ -10,6 +10,7 @@ import type { Storage } from '../../engine/file/storage.js';
 import { Config } from '../../server/config/config.js';
 import { environmentName, isSettingName, type SettingName } from '../../server/config/settings.js';
 import { Listener, listenerOptions } from '../../server/listener.js';
+import type { ClusterOptions } from '../../server/node-cluster.js';
 import { DivanServer } from '../../server/server.js';
 import type { JobRunner } from '../../server/splits/job.js';
 import type { ServerHost } from '../../server/world.js';
@@ -27,6 +28,7 @@ export interface TestServerOptions {
   readonly dataDir?: string;
   /** Does the work of jobs in the place of the one that is there. */
   readonly runner?: JobRunner;
+  readonly cluster?: ClusterOptions;
   /** True if errors in the log are what the test is about. */
   readonly mayLogErrors?: boolean;
 }
@@ -100,6 +102,7 @@ export class TestServer {
       hashThreads: 0,
       rewriteWorkers: storage === nodeStorage ? undefined : 0,
       runner: options.runner,
+      cluster: options.cluster,
     });
     const listener = await Listener.open(realServerHost, server.handler, {
       ...listenerOptions(config),
@@ -107,6 +110,7 @@ export class TestServer {
       port: 0,
     });
     server.services.metrics.watch(listener);
+    server.services.setup.attach(listener);
     const running = new TestServer(server, listener, { dataDir, log: entries, admin });
     t.teardown(async () => {
       await running.close();

@@ -96,7 +96,7 @@ export class SimulatedNode {
     const host = new SimulatedHost(scheduler, this.clock);
     const stored = await this.#open(host);
     const records = await ClusterRecords.open(stored, this.node.identity);
-    const members = new Members(this.node, records);
+    const members = new Members({ self: this.node }, records);
     const handlers = new CallHandlers();
     const calls = network.callsOf(this.node.identity, () => !host.isDead);
     const spread = new Spread({ host, records, members, calls, handlers });

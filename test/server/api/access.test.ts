@@ -30,6 +30,14 @@ const EXPECTED: Readonly<Record<Access, Readonly<Record<CallerKind, number | typ
     databaseAdmin: OK,
     serverAdmin: OK,
   },
+  setup: {
+    nobody: 401,
+    wrong: 401,
+    user: 401,
+    member: 401,
+    databaseAdmin: 401,
+    serverAdmin: OK,
+  },
   database_member: {
     nobody: 401,
     wrong: 401,

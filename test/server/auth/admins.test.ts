@@ -7,7 +7,7 @@ import { Admins, type ConfiguredAdmins } from '../../../server/auth/admins.js';
 import { openIdentity } from '../../../server/auth/node-identity.js';
 import { formatHashText, weaknessOf } from '../../../server/auth/password.js';
 import { PasswordHasher } from '../../../server/auth/password-hasher.js';
-import type { NodeRecords } from '../../../server/node-records.js';
+import type { NodeRecords, RecordChange } from '../../../server/node-records.js';
 import { outcomeOf } from '../../support/outcome.js';
 import { configOf, VirtualWorld } from '../../support/server-world.js';
 
@@ -33,10 +33,14 @@ class Kept {
     return this.#records.get(key);
   }
 
-  async set(key: string, value: object): Promise<void> {
+  set(key: string, value: object): Promise<void> {
+    return this.setAll([[key, value]]);
+  }
+
+  async setAll(changes: readonly RecordChange[]): Promise<void> {
     if (this.isBroken) throw new Error('the disk is gone');
-    this.sets.push(key);
-    await this.#records.set(key, value);
+    this.sets.push(...changes.map(([key]) => key));
+    await this.#records.setAll(changes);
   }
 
   start(configured: Partial<ConfiguredAdmins> = {}): ReturnType<typeof Admins.open> {

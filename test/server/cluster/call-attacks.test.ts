@@ -55,7 +55,7 @@ function callTo({ node }: Target, forged: Forged = {}): { head: string; body: Bu
     name: 'work',
     from: FROM,
     to: node.node.identity,
-    boot: node.cluster.server.boot,
+    boot: node.callServer.boot,
     timeMs: Date.now(),
     series: SERIES,
     number: ++number,

@@ -24,7 +24,7 @@ t.test('a head and its answer', async (t) => {
   });
   t.same(await b.peers.call(b.node, 'head', {}), { from: b.node.identity }, 'of itself');
   const hello = await a.peers.call(b.node, 'hello', {});
-  t.same(hello, { ...b.node, protocol: PROTOCOL, boot: b.cluster.server.boot });
+  t.same(hello, { ...b.node, protocol: PROTOCOL, boot: b.callServer.boot });
   b.handlers.on('records/push', async () => ({ path: true }));
   t.same(await a.peers.call(b.node, 'records/push', {}), { path: true });
   const connections = b.server.listener.connections;
@@ -254,7 +254,7 @@ t.test('a node that was started again', async (t) => {
   const b = await CallNode.open(t, { name: 'b@127.0.0.1' });
   echo(b.handlers);
   await a.peers.call(b.node, 'head', {});
-  const before = b.cluster.server.boot;
+  const before = b.callServer.boot;
   await b.server.close();
   const again = await CallNode.open(t, {
     name: 'b@127.0.0.1',
@@ -262,7 +262,7 @@ t.test('a node that was started again', async (t) => {
   });
   echo(again.handlers);
   t.equal(again.node.identity, b.node.identity, 'it is the same node');
-  t.not(again.cluster.server.boot, before);
+  t.not(again.callServer.boot, before);
   const reply = await a.peers.open(again.node, 'echo', {}, chunksOf('body'));
   t.equal(await textOf(reply.body), 'body');
   t.same(await a.peers.call(again.node, 'head', {}), { from: a.node.identity });

@@ -51,7 +51,14 @@ t.test('the table', async (t) => {
   }
   t.equal(new Set(SETTING_NAMES.map(environmentName)).size, SETTING_NAMES.length);
   const flags = SETTING_NAMES.flatMap((name) => SETTINGS[name].flag ?? []);
-  t.same([...flags].sort(), ['--data-dir', '--host', '--log-level', '--name', '--port']);
+  t.same([...flags].sort(), [
+    '--advertise',
+    '--data-dir',
+    '--host',
+    '--log-level',
+    '--name',
+    '--port',
+  ]);
   // CVE-2017-12636, 2018-8007, 2018-11769: no path, program or address, nothing read only at the start.
   const writable = SETTING_NAMES.filter((name) => SETTINGS[name].isWritable);
   t.same(

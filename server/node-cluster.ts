@@ -1,0 +1,124 @@
+/** What a server is to others: its cluster and its setup, put together. */
+import { firstSecurity } from './auth/first-security.js';
+import type { NodeIdentity } from './auth/node-identity.js';
+import { aloneCluster } from './cluster/alone.js';
+import { CallServer } from './cluster/call-server.js';
+import { type ClusterCredentials, openNodeIdentity } from './cluster/credentials.js';
+import type { ClusterFactory, ClusterParts } from './cluster/parts.js';
+import type { Config } from './config/config.js';
+import type { Catalog } from './databases/catalog.js';
+import { CatalogDirectory } from './databases/catalog-directory.js';
+import { ClusterDirectory } from './databases/directory.js';
+import type { Directory } from './databases/placement.js';
+import type { NodeRecords } from './node-records.js';
+import { advertisedUrl, type Binding, bindingInForce } from './setup/binding.js';
+import { Setup, type SetupOptions } from './setup/setup.js';
+import { type SetupHttp, UndiciSetupHttp } from './setup/setup-http.js';
+import { SetupRecord } from './setup/setup-record.js';
+import type { Uuids } from './uuids.js';
+import type { ServerWorld } from './world.js';
+
+/** What a server is given of its cluster; without it it is alone. */
+export interface ClusterOptions {
+  readonly open: ClusterFactory;
+  /** Requests to nodes that have no cookie yet; undefined for those over the network. */
+  readonly http?: SetupHttp;
+}
+
+export interface NodeCluster {
+  readonly record: SetupRecord;
+  readonly credentials: ClusterCredentials;
+  readonly cluster: ClusterParts;
+  readonly callServer: CallServer;
+  readonly http: SetupHttp;
+}
+
+type Base = Pick<SetupOptions, 'config' | 'log' | 'records'> & {
+  readonly world: ServerWorld;
+  readonly uuids: Uuids;
+};
+
+/** Where a server is to listen. Throws `CORRUPT`. */
+export function bindingOf(config: Config, records: NodeRecords): Binding {
+  return bindingInForce(config, new SetupRecord(records).state.binding);
+}
+
+/** Throws `CORRUPT`, and what opening the records of the cluster throws. */
+export async function openCluster(
+  { uuids, ...base }: Base,
+  options: ClusterOptions | undefined,
+): Promise<NodeCluster> {
+  const { world, config, log, records } = base;
+  const { host } = world;
+  const record = new SetupRecord(records);
+  const { port } = bindingInForce(config, record.state.binding);
+  const credentials: ClusterCredentials = {
+    self: {
+      name: config.get('node/name'),
+      identity: await openNodeIdentity(world, records),
+      url: advertisedUrl(config, port),
+    },
+    cookie: record.state.cookie,
+    mayCall: () => true,
+  };
+  const cluster = await (options?.open ?? aloneCluster)({ ...base, credentials });
+  const { handlers } = cluster;
+  const onError = (call: string, err: unknown) => {
+    const ref = uuids.next();
+    log.error({ ref, err, call }, 'a call of another node failed');
+    return ref;
+  };
+  const callServer = new CallServer({ host, credentials, handlers, onError });
+  return { record, credentials, cluster, callServer, http: options?.http ?? new UndiciSetupHttp() };
+}
+
+/** Which databases there are, and where. The directory is to be closed before the shards are. Throws what the disk throws. */
+export function openDirectory(
+  { log, world }: Pick<Base, 'log' | 'world'>,
+  { cluster, credentials }: NodeCluster,
+  options: ClusterOptions | undefined,
+  catalog: Catalog,
+): Promise<Directory> {
+  if (options === undefined) {
+    return Promise.resolve(new CatalogDirectory(catalog, () => credentials.self));
+  }
+  const onError = (name: string, err: unknown) =>
+    log.warn(
+      { err, name },
+      'a database is not yet what the cluster says it is; this is tried again',
+    );
+  const { records, members: membership, calls, handlers } = cluster;
+  return ClusterDirectory.open({ world, catalog, records, membership, calls, onError }, handlers);
+}
+
+/** The setup of a node whose parts are open. */
+export function newSetup(
+  node: NodeCluster,
+  parts: Omit<SetupOptions, keyof NodeCluster | 'createDatabase' | 'databases' | 'heldBy'> & {
+    readonly directory: Directory;
+    readonly identity: NodeIdentity;
+  },
+): Setup {
+  const { directory, config } = parts;
+  return new Setup({
+    ...parts,
+    ...node,
+    createDatabase: async (name) => {
+      const security = firstSecurity(name, config.get('couchdb/default_security'));
+      const q = config.get('cluster/q');
+      const copies = config.get('cluster/n');
+      await directory.create(name, { q, copies, hashRule: 'document', security });
+    },
+    databases: () => directory.names(),
+    heldBy: (identity) => heldBy(directory, identity),
+  });
+}
+
+/** The shards of a member, as many of each database as it has. */
+function heldBy(directory: Directory, identity: string): string[] {
+  return directory.names().flatMap((name) => {
+    const parts = directory.find(name)?.parts ?? [];
+    const shards = parts.flatMap((part) => (part.node.identity === identity ? part.shards : []));
+    return shards.length === 0 ? [] : [`${shards.length} shards of ${name}`];
+  });
+}

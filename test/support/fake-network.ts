@@ -1,0 +1,280 @@
+/**
+ * Several nodes in one process: their calls go from one to the other as values, if both have the same cookie, and their records are pushed to
+ * all members at once. Setups are driven over it; how calls and records really travel is tested elsewhere.
+ */
+import { DivanError } from '../../engine/errors.js';
+import type { ClusterCredentials } from '../../server/cluster/credentials.js';
+import type { ClusterFactory, ClusterParts } from '../../server/cluster/parts.js';
+import {
+  CallHandlers,
+  type Node,
+  type PeerCalls,
+  StreamedAnswer,
+} from '../../server/cluster/peers.js';
+import type {
+  Membership,
+  Reached,
+  RecordChange,
+  SharedRecords,
+} from '../../server/cluster/shared-records.js';
+import { isObject, type JsonObject, parseJson } from '../../server/http/json-value.js';
+import type { NodeRecords } from '../../server/node-records.js';
+
+interface Attached {
+  readonly credentials: ClusterCredentials;
+  readonly handlers: CallHandlers;
+  readonly records: FakeRecords;
+}
+
+export class FakeNetwork {
+  /** Of the calls between nodes, for nodes that start from now on. */
+  protocol = 1;
+  /** What members hold, by identity. */
+  readonly held = new Map<string, readonly string[]>();
+  /** Identities whom coordinators were said to be, in the order in which they were trusted. */
+  readonly trusted: string[] = [];
+  readonly #attached = new Map<string, Attached>();
+  /** Where each listens, by identity. */
+  readonly #places = new Map<string, string>();
+  /** Names of nodes that do not answer calls. */
+  readonly #silent = new Set<string>();
+
+  readonly open: ClusterFactory = async ({ records: kept, credentials }) => {
+    const handlers = new CallHandlers();
+    const { protocol } = this;
+    const records = new FakeRecords(this, kept, credentials);
+    this.#attached.set(credentials.self.identity, { credentials, handlers, records });
+    const parts: ClusterParts = {
+      calls: this.#callsOf(credentials),
+      handlers,
+      members: new FakeMembers(records, credentials),
+      records,
+      protocol,
+      trust: (identity) => this.trusted.push(identity),
+      credentials,
+      yieldToOthers: async () => undefined,
+      caughtUp: async () => undefined,
+      close: async () => undefined,
+    };
+    return parts;
+  };
+
+  /** A node that answers no calls for a while. */
+  silence(name: string, isSilent = true): void {
+    if (isSilent) this.#silent.add(name);
+    else this.#silent.delete(name);
+  }
+
+  /** A node listens there. */
+  place(identity: string, url: string): void {
+    this.#places.set(identity, url);
+  }
+
+  /** The process of a node is gone. */
+  detach(identity: string): void {
+    this.#attached.delete(identity);
+  }
+
+  /** Every member gets what any other has: as when two compare. */
+  async compare(): Promise<void> {
+    for (const { records } of [...this.#attached.values()]) {
+      for (const key of records.keys('')) await records.push([key]);
+    }
+  }
+
+  /** The records of a member that can be reached. */
+  recordsOf(from: ClusterCredentials, identity: string): FakeRecords | undefined {
+    const peer = this.#attached.get(identity);
+    if (peer === undefined || this.#silent.has(peer.credentials.self.name)) return undefined;
+    const { cookie } = peer.credentials;
+    return cookie !== undefined && cookie === from.cookie ? peer.records : undefined;
+  }
+
+  #callsOf(from: ClusterCredentials): PeerCalls {
+    const call = (peer: Node, name: string, head: JsonObject) => this.#call(from, peer, name, head);
+    return { call, open: () => Promise.reject(new DivanError('PEER', 'no bodies here')) };
+  }
+
+  async #call(
+    from: ClusterCredentials,
+    peer: Node,
+    name: string,
+    head: JsonObject,
+  ): Promise<JsonObject> {
+    const [identity = ''] = [...this.#places].find(([, url]) => url === peer.url) ?? [];
+    const found = this.#attached.get(identity);
+    if (found === undefined || this.#silent.has(found.credentials.self.name)) {
+      const facts = { errno: 'ECONNREFUSED' };
+      throw new DivanError('UNREACHABLE', `${peer.name} does not answer`, facts);
+    }
+    const { cookie, self } = found.credentials;
+    if (cookie === undefined || cookie !== from.cookie) {
+      throw new DivanError('UNAUTHORIZED', 'another cookie, or none');
+    }
+    if (self.identity !== peer.identity) throw new DivanError('PEER', 'that is another node');
+    const handler = found.handlers.find(name);
+    if (handler === undefined) throw new DivanError('NOT_FOUND', `no call ${name}`);
+    const answer = await handler({
+      from: from.self.identity,
+      head: copyOf(head),
+      body: nothing(),
+      signal: new AbortController().signal,
+    });
+    if (answer instanceof StreamedAnswer) throw new DivanError('PEER', 'no bodies here');
+    return copyOf(answer);
+  }
+}
+
+const PREFIX = 'cluster/';
+
+export class FakeRecords implements SharedRecords {
+  readonly #network: FakeNetwork;
+  readonly #kept: NodeRecords;
+  readonly #credentials: ClusterCredentials;
+  readonly #listeners = new Set<(key: string) => void>();
+
+  constructor(network: FakeNetwork, kept: NodeRecords, credentials: ClusterCredentials) {
+    this.#network = network;
+    this.#kept = kept;
+    this.#credentials = credentials;
+  }
+
+  get(key: string): JsonObject | undefined {
+    const value = this.#row(key)?.['value'];
+    return isObject(value) ? value : undefined;
+  }
+
+  keys(prefix: string): string[] {
+    return this.#kept
+      .keys(PREFIX + prefix)
+      .map((key) => key.slice(PREFIX.length))
+      .sort();
+  }
+
+  async change(key: string, change: RecordChange): Promise<void> {
+    const value = change(this.get(key));
+    if (value === undefined) return;
+    await this.take(key, { counter: this.#counter(key) + 1, value });
+    await this.push([key]);
+  }
+
+  async toMembers(keys: readonly string[]): Promise<Reached> {
+    const missed = await this.push(keys);
+    const all = membersOf(this, this.#credentials);
+    const reached = all.filter((node) => !missed.includes(node));
+    return { reached, missed, isMajority: reached.length > all.length / 2 };
+  }
+
+  onChange(listener: (key: string) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Gives records to all members; those that do not take them. */
+  async push(keys: readonly string[]): Promise<Node[]> {
+    const missed: Node[] = [];
+    for (const node of membersOf(this, this.#credentials)) {
+      if (node.identity === this.#credentials.self.identity) continue;
+      const peer = this.#network.recordsOf(this.#credentials, node.identity);
+      try {
+        if (peer === undefined) throw new DivanError('UNREACHABLE', node.name);
+        for (const key of keys) {
+          const row = this.#row(key);
+          if (row !== undefined) await peer.take(key, row);
+        }
+      } catch {
+        missed.push(node);
+      }
+    }
+    return missed;
+  }
+
+  /** Keeps a record if it is newer. */
+  async take(key: string, row: JsonObject): Promise<void> {
+    const { counter } = row;
+    const isNewer = typeof counter === 'number' && counter > this.#counter(key);
+    if (!isNewer) return;
+    await this.#kept.set(PREFIX + key, row);
+    for (const listener of this.#listeners) listener(key);
+  }
+
+  #counter(key: string): number {
+    const counter = this.#row(key)?.['counter'];
+    return typeof counter === 'number' ? counter : 0;
+  }
+
+  #row(key: string): JsonObject | undefined {
+    const row = this.#kept.get(PREFIX + key);
+    return row === undefined ? undefined : copyOf(Object(row));
+  }
+}
+
+class FakeMembers implements Membership {
+  readonly #records: FakeRecords;
+  readonly #credentials: ClusterCredentials;
+
+  constructor(records: FakeRecords, credentials: ClusterCredentials) {
+    this.#records = records;
+    this.#credentials = credentials;
+  }
+
+  get self(): Node {
+    return this.#credentials.self;
+  }
+
+  list(): readonly Node[] {
+    return membersOf(this.#records, this.#credentials);
+  }
+
+  others(): readonly Node[] {
+    return this.list().filter(({ identity }) => identity !== this.self.identity);
+  }
+
+  find(identity: string): Node | undefined {
+    return this.list().find((node) => node.identity === identity);
+  }
+
+  named(name: string): Node | undefined {
+    return this.list().find((node) => node.name === name);
+  }
+
+  async add({ identity, name, url }: Node): Promise<void> {
+    const named = this.named(name);
+    if (named !== undefined && named.identity !== identity) {
+      throw new DivanError('CONFLICT', `there is another ${name}`);
+    }
+    await this.#records.change(`member/${identity}`, (old) =>
+      old?.['name'] === name && old['url'] === url ? undefined : { name, url, state: 'member' },
+    );
+  }
+
+  async remove(identity: string): Promise<void> {
+    if (this.find(identity) === undefined) throw new DivanError('NOT_FOUND', identity);
+    await this.#records.change(`member/${identity}`, (old) => ({ ...old, state: 'left' }));
+  }
+
+  isReached(): boolean {
+    return true;
+  }
+}
+
+/** By their names; this node is always one. */
+function membersOf(records: FakeRecords, { self }: ClusterCredentials): Node[] {
+  const nodes = new Map([[self.identity, self]]);
+  for (const key of records.keys('member/')) {
+    const identity = key.slice('member/'.length);
+    const record = records.get(key) ?? {};
+    const { name, url, state } = record;
+    if (typeof name !== 'string' || typeof url !== 'string' || state !== 'member') continue;
+    if (identity !== self.identity) nodes.set(identity, { identity, name, url });
+  }
+  return [...nodes.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+function copyOf(value: object): JsonObject {
+  const copy = parseJson(Buffer.from(JSON.stringify(value)));
+  if (isObject(copy)) return copy;
+  throw new RangeError('not an object');
+}
+
+async function* nothing(): AsyncGenerator<Uint8Array, void> {}
