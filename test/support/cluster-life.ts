@@ -123,7 +123,11 @@ class ClusterLife {
     }
     await this.#calm(HEALING_MS);
     const running = this.#members.flatMap((node) => node.running ?? []);
-    this.model.checkEnd(running, this.#isRestored);
+    // What only a node knew that was set back is lost: that another was added may be.
+    const isKnown = ({ node }: RunningNode) =>
+      running.some((other) => other.node !== node && other.members.find(node.identity));
+    const known = this.#isRestored ? running.filter(isKnown) : running;
+    this.model.checkEnd(known, this.#isRestored);
   }
 
   async #event(): Promise<void> {
@@ -220,6 +224,12 @@ class ClusterLife {
 
   async #switch(node: RunningNode): Promise<void> {
     const { identity } = node.node;
+    // One who goes to and fro is not to outdo one who does not know of it.
+    const times = this.cluster.scheduler.chance(0.3) ? 4 : 1;
+    for (let time = 0; time < times; time++) await this.#flip(node, identity);
+  }
+
+  async #flip(node: RunningNode, identity: string): Promise<void> {
     if (this.cluster.scheduler.chance(0.5)) {
       const stopped = node.records
         .keys('splits/')
@@ -372,7 +382,7 @@ class ClusterLife {
     try {
       await scheduler.until(coordinator.members.add(node.node));
     } catch (error) {
-      if (!isDivanError(error, 'IO')) throw error;
+      this.#forgive(error);
       node.crash();
       this.#spare.push(node);
       return;
@@ -381,6 +391,12 @@ class ClusterLife {
     this.#count('added');
     // What was acknowledged stays so if majorities overlap: nodes are added and removed when the others are there.
     await this.#calm(20_000);
+  }
+
+  /** Disks fail; and what was added may be forgotten by who was set back. */
+  #forgive(error: unknown): void {
+    if (isOfCrash(error) || isDivanError(error, 'IO')) return;
+    if (!this.#isRestored || !isDivanError(error, 'NOT_FOUND')) throw error;
   }
 
   async #remove(): Promise<void> {
@@ -394,7 +410,7 @@ class ClusterLife {
     try {
       await scheduler.until(by.members.remove(identity));
     } catch (error) {
-      if (!isDivanError(error, 'IO')) throw error;
+      this.#forgive(error);
       return;
     }
     this.#members.splice(this.#members.indexOf(node), 1);
@@ -426,8 +442,13 @@ class ClusterLife {
     const { weather } = network;
     network.heal();
     network.weather = FAIR;
-    for (const node of this.#members) if (!node.isUp) await this.#start(node);
+    for (const node of this.#members) {
+      node.spare();
+      if (!node.isUp) await this.#start(node);
+    }
     await scheduler.pass(ms);
+    const running = this.#members.flatMap((node) => node.running ?? []);
+    if (!this.#isRestored) for (const node of running) this.model.checkStops(node);
     network.weather = weather;
   }
 }

@@ -162,7 +162,7 @@ export class ClusterModel {
       } else if (record.counter < counter)
         this.violate(`${key} ${counter} was acknowledged, and is ${record.counter}`);
     }
-    this.#checkStops(first);
+    this.checkStops(first);
   }
 
   #checkSame(a: RunningNode, b: RunningNode): void {
@@ -227,7 +227,8 @@ export class ClusterModel {
     }
   }
 
-  #checkStops({ records }: RunningNode): void {
+  /** REQUIRES: the node had time to hear of everything. */
+  checkStops({ records }: RunningNode): void {
     const reasons = records
       .keys('splits/')
       .map((key) => memberOf(records.get(key) ?? {}, 'stopped'))
