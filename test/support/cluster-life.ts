@@ -111,10 +111,8 @@ class ClusterLife {
 
   async play(): Promise<void> {
     const { scheduler, network } = this.cluster;
-    const first = this.#spare.shift();
-    if (first === undefined) return;
-    this.#members.push(first);
-    await this.#start(first);
+    this.#members.push(...this.#spare.splice(0, 1));
+    for (const first of this.#members) await this.#start(first);
     for (let node = 1; node < 3; node++) await this.#add();
     network.weather = FOUL;
     while (scheduler.steps < this.#options.events && this.model.violations.length === 0) {
@@ -209,17 +207,15 @@ class ClusterLife {
     await this.#change(node, key, (value) => {
       const password = memberOf(value ?? {}, 'password');
       if (typeof password !== 'number') return isDeletion ? undefined : { password: birth };
-      if (isDeletion) deleted = Math.floor(password);
+      if (isDeletion) {
+        this.#count('deletion of an admin');
+        deleted = Math.floor(password);
+      }
       return isDeletion ? { deleted: true } : { password: Math.floor(password) + birth / 1e6 };
     }).then((isAcked) => {
       if (isAcked && deleted !== undefined && node.records.get(key) !== undefined)
-        this.#birthDeleted(deleted);
+        this.model.birthDeleted(deleted);
     });
-  }
-
-  #birthDeleted(birth: number): void {
-    this.#count('deletion of an admin');
-    this.model.birthDeleted(birth);
   }
 
   async #switch(node: RunningNode): Promise<void> {
@@ -297,8 +293,7 @@ class ClusterLife {
   }
 
   async #identity(node: RunningNode): Promise<void> {
-    const uuid = `u${this.#next++}`;
-    await this.#change(node, 'identity', () => ({ uuid, secret: 's' }));
+    await this.#change(node, 'identity', () => ({ uuid: `u${this.#next++}`, secret: 's' }));
   }
 
   #cut(): void {
