@@ -16,11 +16,11 @@ const HAPPENINGS = [
   ...['row', 'added', 'removed', 'crash', 'restart', 'caught up', 'clock jump', 'set back'],
   ...['one-sided cut', 'two-sided cut', 'request lost', 'reply lost', 'duplicate', 'cut'],
 ];
-const OFTEN = 50;
+const OFTEN = 15;
 
 t.test('no life breaks a promise', async (t) => {
   const first = { seed: seedOf(t), events: 5000 };
-  const result = await runApart<LivesInput, LivesResult>(MODULE, 'playLives', { first, lives: 60 });
+  const result = await runApart<LivesInput, LivesResult>(MODULE, 'playLives', { first, lives: 40 });
   t.strictSame(result.violations, []);
   t.comment(`${result.events} events`);
   const counts = new Map(result.counts);
