@@ -40,22 +40,9 @@ export interface LifeResult {
   readonly counts: ReadonlyMap<string, number>;
 }
 
-export interface LivesInput {
-  readonly first: LifeOptions;
-  readonly lives: number;
-}
-
-export interface LivesResult {
-  readonly violations: readonly string[];
-  readonly lives: number;
-  readonly events: number;
-  readonly counts: readonly (readonly [string, number])[];
-}
-
 const HEALING_MS = 90_000;
 const NAMES = ['a', 'b'];
 
-/** Plays one life. */
 export async function playLife(options: LifeOptions): Promise<LifeResult> {
   const life = new ClusterLife(options);
   try {
@@ -71,23 +58,6 @@ export async function playLife(options: LifeOptions): Promise<LifeResult> {
     events: scheduler.steps,
     counts: new Map([...life.counts, ...network.fates]),
   };
-}
-
-/** Plays lives of seeds that follow one another, until one of them goes wrong. Plain data, for a thread of its own. */
-export async function playLives(input: LivesInput): Promise<LivesResult> {
-  const counts = new Map<string, number>();
-  let events = 0;
-  for (let index = 0; index < input.lives; index++) {
-    const seed = input.first.seed + index;
-    const restores = input.first.restores ?? index % 4 === 3;
-    const result = await playLife({ ...input.first, seed, restores });
-    events += result.events;
-    for (const [name, count] of result.counts) counts.set(name, count + (counts.get(name) ?? 0));
-    if (result.violations.length === 0) continue;
-    const violations = result.violations.map((text) => `seed ${seed}: ${text}`);
-    return { violations, lives: index + 1, events, counts: [...counts] };
-  }
-  return { violations: [], lives: input.lives, events, counts: [...counts] };
 }
 
 class ClusterLife {
@@ -294,6 +264,16 @@ class ClusterLife {
 
   async #identity(node: RunningNode): Promise<void> {
     await this.#change(node, 'identity', () => ({ uuid: `u${this.#next++}`, secret: 's' }));
+    // Changes that know nothing of a removal, or of a deletion, are not to outdo it by their number.
+    for (let time = 0; time < 3; time++) {
+      await this.#change(node, `member/${node.node.identity}`, (value) =>
+        memberOf(value ?? {}, 'state') === 'member' ? { ...value, url: `u${time}` } : undefined,
+      );
+      await this.#change(node, 'admin/a', (value) => {
+        const password = memberOf(value ?? {}, 'password');
+        return typeof password === 'number' ? { password: password + 1e-7 } : undefined;
+      });
+    }
   }
 
   #cut(): void {
@@ -443,7 +423,7 @@ class ClusterLife {
     }
     await scheduler.pass(ms);
     const running = this.#members.flatMap((node) => node.running ?? []);
-    if (!this.#isRestored) for (const node of running) this.model.checkStops(node);
+    if (!this.#isRestored) for (const node of running) this.model.checkSwitches(node);
     network.weather = weather;
   }
 }

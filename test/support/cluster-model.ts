@@ -162,7 +162,7 @@ export class ClusterModel {
       } else if (record.counter < counter)
         this.violate(`${key} ${counter} was acknowledged, and is ${record.counter}`);
     }
-    this.checkStops(first);
+    this.#checkStops(first);
   }
 
   #checkSame(a: RunningNode, b: RunningNode): void {
@@ -228,7 +228,12 @@ export class ClusterModel {
   }
 
   /** REQUIRES: the node had time to hear of everything. */
-  checkStops({ records }: RunningNode): void {
+  checkSwitches(node: RunningNode): void {
+    this.#checkBirths(node);
+    this.#checkStops(node);
+  }
+
+  #checkStops({ records }: RunningNode): void {
     const reasons = records
       .keys('splits/')
       .map((key) => memberOf(records.get(key) ?? {}, 'stopped'))
