@@ -68,6 +68,10 @@ export class KeptRecords implements SharedRecords {
     return result;
   }
 
+  settleRow(key: string, change: RecordChange): Promise<void> {
+    return this.change(key, change);
+  }
+
   async toMembers(): Promise<Reached> {
     return { reached: [this.#credentials.self], missed: [], isMajority: true };
   }

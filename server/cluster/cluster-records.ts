@@ -25,7 +25,7 @@ import {
   valueIn,
 } from './cluster-record.js';
 import { isDeleted } from './database-record.js';
-import { compareBytes, RecordIndex } from './record-index.js';
+import { compareBytes, databaseOfRow, RecordIndex } from './record-index.js';
 import type { Reached, RecordChange, SharedRecords } from './shared-records.js';
 
 export type StoredRecords = Pick<NodeRecords, 'get' | 'keys' | 'set' | 'remove'>;
@@ -66,7 +66,10 @@ export class ClusterRecords implements SharedRecords {
       if (isContested) records.#contested.add(key);
     }
     // A crash may have come between what makes rows stale and their removal.
-    for (const key of [...records.#index.keysOfKind('row')]) await records.#dropIfStale(key);
+    for (const key of [...records.#index.keysOfKind('row')]) {
+      const record = records.#index.get(key);
+      if (record !== undefined && records.#isStale(record)) await records.#dropIfStale(key);
+    }
     return records;
   }
 
@@ -250,8 +253,9 @@ export class ClusterRecords implements SharedRecords {
   #isStale(record: ClusterRecord): boolean {
     if (kindOf(record.key) !== 'row') return false;
     if (this.#hasLeft(nodeOfRow(record.key))) return true;
+    const database = this.get(`database/${databaseOfRow(record.key)}`);
+    if (database === undefined) return false;
     const row = valueIn(record);
-    const database = this.get(`database/${memberOf(row, 'database')}`);
     return isDeleted(database, String(memberOf(row, 'by')), Number(memberOf(row, 'suffix')));
   }
 

@@ -151,7 +151,9 @@ export class PeerLink {
     this.#mustCompare = true;
     this.#waiting.clear();
     this.#settleWaiters(false);
-    this.#parts.members.noteReached(this.peer.identity, false);
+    // Who answers with an error is there; who answers with what is no answer might as well not be.
+    const isThere = isDivanError(error) && !['UNREACHABLE', 'PEER'].includes(error.code);
+    this.#parts.members.noteReached(this.peer.identity, isThere);
     this.#parts.onError(this.peer, error);
     this.#compareIn(Math.min(RETRY_MS_MIN * 2 ** (this.#failures - 1), RETRY_MS_MAX));
   }

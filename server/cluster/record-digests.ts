@@ -30,8 +30,9 @@ export class RecordDigests {
   /** Adds the hash of a record to its bucket, or takes it away again. */
   toggle(bucket: number, hash: Uint8Array): void {
     const from = bucket * HASH_BYTES;
-    for (const [index, byte] of hash.entries()) {
-      this.#buckets.writeUInt8(this.#buckets.readUInt8(from + index) ^ byte, from + index);
+    for (let at = 0; at < HASH_BYTES; at++) {
+      const [mine = 0, other = 0] = [this.#buckets[from + at], hash[at]];
+      this.#buckets[from + at] = mine ^ other;
     }
   }
 

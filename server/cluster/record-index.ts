@@ -1,6 +1,5 @@
 /** The cluster records of a node in memory: by key, by kind, by bucket, rows by the name of their database, and the digests of all. */
-import { memberOf } from '../http/json-value.js';
-import { type ClusterRecord, kindOf, valueIn } from './cluster-record.js';
+import { type ClusterRecord, kindOf } from './cluster-record.js';
 import { BUCKETS, bucketOf, hashOf, RecordDigests } from './record-digests.js';
 
 interface Entry {
@@ -72,9 +71,13 @@ export class RecordIndex {
   #placesOf(record: ClusterRecord): (readonly [Map<string, Set<string>>, string])[] {
     const kind = kindOf(record.key);
     const places = [[this.#kinds, kind] as const];
-    const database = kind === 'row' ? memberOf(valueIn(record), 'database') : undefined;
-    return typeof database === 'string' ? [...places, [this.#rows, database]] : places;
+    return kind === 'row' ? [...places, [this.#rows, databaseOfRow(record.key)]] : places;
   }
+}
+
+/** The name of the database in the key of a row, in which there may be a `/`. */
+export function databaseOfRow(key: string): string {
+  return key.slice('row/'.length + 32 + 1, key.lastIndexOf('/'));
 }
 
 /** Compares two texts by the bytes of their UTF-8: code points above the surrogates come before none of those below. */

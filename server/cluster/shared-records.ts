@@ -26,6 +26,11 @@ export interface SharedRecords {
    * Throws what writing throws, with nothing changed.
    */
   change(key: string, change: RecordChange): Promise<void>;
+  /**
+   * As `change`, of a row of this node of which others know a newer one, as they do after this node was set back to an older state: `change`
+   * throws `CONFLICT` for that. REQUIRES: what it says is true of this node even so.
+   */
+  settleRow(key: string, change: RecordChange): Promise<void>;
   /** Resolves when every member has the present values of these, or did not answer in time. */
   toMembers(keys: readonly string[], timeoutMs?: number): Promise<Reached>;
   /** Calls the listener, which must not throw, after every change, whoever made it. Returns what ends that. */

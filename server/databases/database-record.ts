@@ -1,15 +1,11 @@
 /**
  * What all nodes know of a database name: the value of the shared record `database/<name>`.
  *
- *     {incarnations: {<incarnation>: {maker, suffix, q, n, hashRule, security, placement: {<range>: [<identity>, ...]}}},
- *      seen: {<identity>: <suffix>}}
+ *     {incarnations: {<incarnation>: {by, suffix, q, n, hashRule, security, placement: {<range>: [<identity>, ...]}}},
+ *      deleted: {<identity>: <suffix>}}
  *
- * An *incarnation* is one making of the database. It is named by who made it and by its suffix, which grows with each making: `seen` says up to
- * which suffix the makings of each node are known here. So an incarnation that is known and is not in `incarnations` was deleted, and that is
- * all that has to be kept of it: the record does not grow with what was deleted.
- *
- * Two values are merged without regard to which is newer: an incarnation stays if both have it, or if one has it and the other has not seen it.
- * So a deletion removes what it knew of, and nothing that was made elsewhere meanwhile. Merging is commutative, associative and idempotent.
+ * An *incarnation* is one making of the database. What is done with two values of different nodes, and how the record stays small however
+ * often a database is made and deleted, is told in `../cluster/database-record.ts`, which knows of the makers and suffixes alone; here is the rest.
  */
 import { DivanError } from '../../engine/errors.js';
 import {
@@ -19,6 +15,7 @@ import {
   PARTS_MAX,
   parseRange,
 } from '../../engine/shard/hash.js';
+import { joinDatabases, withoutIncarnations as withoutLive } from '../cluster/database-record.js';
 import type { JsonObject, JsonValue } from '../http/json-value.js';
 import { RecordMembers } from './record-members.js';
 
@@ -43,7 +40,8 @@ export interface Incarnation {
 export interface DatabaseValue {
   /** Those that are not deleted. */
   readonly incarnations: ReadonlyMap<string, Incarnation>;
-  readonly seen: ReadonlyMap<string, number>;
+  /** Up to which suffix all that a node made are deleted. */
+  readonly deleted: ReadonlyMap<string, number>;
 }
 
 const KEY_PREFIX = 'database/';
@@ -52,12 +50,12 @@ export const DATABASE_KEY_PREFIX = KEY_PREFIX;
 
 /** So many sides of cuts may have made one name at once. */
 const INCARNATIONS_MAX = 1000;
-const SEEN_MAX = 10_000;
+const MAKERS_MAX = 10_000;
 const SECURITY_LENGTH_MAX = 1024 * 1024;
 const COPIES_MAX = 64;
 const SUFFIX_MAX = 1e13;
 
-const NOTHING: DatabaseValue = { incarnations: new Map(), seen: new Map() };
+const NOTHING: DatabaseValue = { incarnations: new Map(), deleted: new Map() };
 
 export function databaseKey(name: string): string {
   return KEY_PREFIX + name;
@@ -83,72 +81,47 @@ export function inForce({ incarnations }: DatabaseValue): Incarnation | undefine
 
 /** True if an incarnation was there and is deleted. */
 export function isDeleted(
-  { incarnations, seen }: DatabaseValue,
-  { incarnation, maker, suffix }: Pick<Incarnation, 'incarnation' | 'maker' | 'suffix'>,
+  { deleted }: DatabaseValue,
+  { maker, suffix }: Pick<Incarnation, 'maker' | 'suffix'>,
 ): boolean {
-  return !incarnations.has(incarnation) && suffix <= (seen.get(maker) ?? -1);
+  return suffix <= (deleted.get(maker) ?? -1);
 }
 
 /** A suffix that is greater than all that are known. */
-export function suffixAfter({ seen }: DatabaseValue): number {
-  return Math.max(-1, ...seen.values()) + 1;
+export function suffixAfter({ incarnations, deleted }: DatabaseValue): number {
+  const live = [...incarnations.values()].map(({ suffix }) => suffix);
+  return Math.max(-1, ...live, ...deleted.values()) + 1;
 }
 
 /** The value with one more incarnation. */
 export function withIncarnation(value: DatabaseValue, added: Incarnation): DatabaseValue {
-  const { incarnation, maker, suffix } = added;
-  const seen = Math.max(suffix, value.seen.get(maker) ?? -1);
-  return {
-    incarnations: new Map([...value.incarnations, [incarnation, added]]),
-    seen: new Map([...value.seen, [maker, seen]]),
-  };
+  return { ...value, incarnations: new Map([...value.incarnations, [added.incarnation, added]]) };
 }
 
-/** The value after the deletion of some incarnations, of all that it has if none are named. */
+/** The value after the deletion of some incarnations, of all that it has if none are named. Throws as `withoutLive`. */
 export function withoutIncarnations(
   value: DatabaseValue,
   deleted: readonly string[] = [...value.incarnations.keys()],
 ): DatabaseValue {
-  const left = [...value.incarnations].filter(([incarnation]) => !deleted.includes(incarnation));
-  return { ...value, incarnations: new Map(left) };
+  return readDatabaseValue(withoutLive(databaseJson(value), deleted));
 }
 
 export function mergeValues(a: DatabaseValue, b: DatabaseValue): DatabaseValue {
-  const incarnations = new Map<string, Incarnation>();
-  for (const [incarnation, one] of [...a.incarnations, ...b.incarnations]) {
-    if (isDeleted(a, one) || isDeleted(b, one)) continue;
-    const other = incarnations.get(incarnation);
-    incarnations.set(incarnation, other === undefined ? one : greaterOf(one, other));
-  }
-  const seen = new Map(a.seen);
-  for (const [maker, suffix] of b.seen) seen.set(maker, Math.max(suffix, seen.get(maker) ?? -1));
-  return { incarnations, seen };
-}
-
-/** Two that differ under one name were not made by this program; all nodes choose the same. */
-function greaterOf(a: Incarnation, b: Incarnation): Incarnation {
-  return JSON.stringify(incarnationJson(a)) > JSON.stringify(incarnationJson(b)) ? a : b;
-}
-
-/**
- * Merges two values of one record `database/<name>`, whichever is newer; the same for (a, b) and (b, a). Throws `CORRUPT` for what is none.
- */
-export function mergeDatabaseValues(a: JsonObject, b: JsonObject): JsonObject {
-  return databaseJson(mergeValues(readDatabaseValue(a), readDatabaseValue(b)));
+  return readDatabaseValue(joinDatabases(databaseJson(a), databaseJson(b)));
 }
 
 /** The value as JSON, its members in the order of their names. */
-export function databaseJson({ incarnations, seen }: DatabaseValue): JsonObject {
+export function databaseJson({ incarnations, deleted }: DatabaseValue): JsonObject {
   return {
     incarnations: sorted(incarnations, incarnationJson),
-    seen: sorted(seen, (suffix) => suffix),
+    deleted: sorted(deleted, (suffix) => suffix),
   };
 }
 
 function incarnationJson(one: Incarnation): JsonObject {
   const { maker, suffix, q, copies, hashRule, security, placement } = one;
   const places = sorted(placement, (owners) => [...owners]);
-  return { hashRule, maker, n: copies, placement: places, q, security, suffix };
+  return { by: maker, hashRule, n: copies, placement: places, q, security, suffix };
 }
 
 function sorted<T>(entries: ReadonlyMap<string, T>, json: (value: T) => JsonValue): JsonObject {
@@ -163,13 +136,13 @@ export function readDatabaseValue(json: JsonValue | undefined): DatabaseValue {
   const incarnations = new Map<string, Incarnation>();
   const members = value.members('incarnations', INCARNATIONS_MAX);
   for (const [name, member] of members) incarnations.set(hex(name), readIncarnation(name, member));
-  const seen = new Map<string, number>();
-  const suffixes = new RecordMembers(Object.fromEntries(value.members('seen', SEEN_MAX)), WHAT);
-  for (const maker of suffixes.names()) seen.set(hex(maker), suffixIn(suffixes, maker));
-  for (const { maker, suffix } of incarnations.values()) {
-    if (suffix > (seen.get(maker) ?? -1)) throw malformed('an incarnation that was not seen');
-  }
-  return { incarnations, seen };
+  const deleted = new Map<string, number>();
+  const suffixes = new RecordMembers(
+    Object.fromEntries(value.members('deleted', MAKERS_MAX)),
+    WHAT,
+  );
+  for (const maker of suffixes.names()) deleted.set(hex(maker), suffixIn(suffixes, maker));
+  return { incarnations, deleted };
 }
 
 const WHAT = 'database record';
@@ -180,7 +153,7 @@ function readIncarnation(incarnation: string, json: unknown): Incarnation {
   if (security.length > SECURITY_LENGTH_MAX) throw malformed('a security object that is too long');
   return {
     incarnation,
-    maker: hex(value.text('maker')),
+    maker: hex(value.text('by')),
     suffix: suffixIn(value, 'suffix'),
     q: bounded(value.whole('q'), PARTS_MAX),
     copies: bounded(value.whole('n'), COPIES_MAX),

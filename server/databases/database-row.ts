@@ -1,20 +1,19 @@
 /**
  * Rows: what each node tells the others of its part of a database, as shared records `row/<identity>/<database>/<incarnation>` that it alone
- * writes. The truth is the shard map, which is durable before its row is told.
+ * writes. The truth is the shard map, which is durable before its row is told. A row goes by itself when its incarnation is deleted.
  */
 import { parseRange } from '../../engine/shard/hash.js';
 import type { SharedRecords } from '../cluster/shared-records.js';
 import type { JsonObject, JsonValue } from '../http/json-value.js';
 import type { PlacedShard } from './placement.js';
 import { RecordMembers } from './record-members.js';
-import { checkApart, type ShardMap, shardMapRecord } from './shard-map.js';
+import { checkApart, formatCover, type ShardMap, shardMapRecord } from './shard-map.js';
 
 export interface Row {
   readonly node: string;
   readonly database: string;
   readonly incarnation: string;
   readonly epoch: number;
-  readonly deleted: boolean;
   readonly shards: readonly PlacedShard[];
 }
 
@@ -49,7 +48,6 @@ export function readRow(json: JsonValue): Row {
     database: value.text('database'),
     incarnation: value.text('incarnation'),
     epoch: value.whole('epoch'),
-    deleted: value.has('deleted'),
     shards,
   };
 }
@@ -79,18 +77,15 @@ export class RowTeller {
   /** Tells of a map; durable here when it resolves. REQUIRES: it is durable, and `epochBeyond` is undefined. Throws what writing throws. */
   async tell(map: ShardMap): Promise<void> {
     const row = this.#rowOf(map);
-    await this.#records.change(this.#keyOf(map), (told) => {
-      return told !== undefined && isSame(told, row) ? undefined : row;
-    });
-  }
-
-  /** Tells that the files of a part are gone. Throws what writing throws. */
-  async tellGone({ name, incarnation }: Pick<ShardMap, 'name' | 'incarnation'>): Promise<void> {
-    await this.#records.change(rowKey(this.#node, name, incarnation), (told) => {
-      if (told === undefined) return undefined;
-      const { deleted, epoch } = readRow(told);
-      return deleted ? undefined : { ...told, epoch: epoch + 1, shards: [], deleted: true };
-    });
+    const key = this.#keyOf(map);
+    const change = (told: JsonObject | undefined) =>
+      told !== undefined && isSame(told, row) ? undefined : row;
+    const told = this.#records.get(key);
+    // Where it gave or was given a range that it does not remember, nobody but an operator can say what is right.
+    const isOfSameRanges =
+      told === undefined || formatCover(readRow(told).shards) === formatCover(map.shards);
+    if (isOfSameRanges) await this.#records.settleRow(key, change);
+    else await this.#records.change(key, change);
   }
 
   #keyOf({ name, incarnation }: ShardMap): string {
@@ -98,9 +93,9 @@ export class RowTeller {
   }
 
   #rowOf(map: ShardMap): JsonObject {
-    const { name, incarnation, epoch } = map;
+    const { name, incarnation, epoch, maker = this.#node, timestamp: suffix } = map;
     const { shards } = shardMapRecord(map);
-    return { node: this.#node, database: name, incarnation, epoch, shards };
+    return { node: this.#node, database: name, incarnation, by: maker, suffix, epoch, shards };
   }
 }
 

@@ -106,20 +106,6 @@ export class Reconciler {
       for (let name = left.pop(); name !== undefined; name = left.pop()) await this.#attempt(name);
     };
     await Promise.all(Array.from({ length: NAMES_AT_ONCE }, work));
-    await this.#sweepRows();
-  }
-
-  /** A crash may have come between the end of files and the row that tells of it. */
-  async #sweepRows(): Promise<void> {
-    const { catalog, records, membership, onError } = this.#parts;
-    for (const key of records.keys(rowPrefix(membership.self.identity))) {
-      const { name, incarnation } = partsOfRowKey(key) ?? {};
-      if (name === undefined || incarnation === undefined) continue;
-      const isHere =
-        catalog.find(name)?.map.incarnation === incarnation || catalog.aside.has(incarnation);
-      if (isHere || inForce(this.#valueOf(name))?.incarnation === incarnation) continue;
-      await this.#rows.tellGone({ name, incarnation }).catch((error) => onError(name, error));
-    }
   }
 
   /** Ends it, when what goes on has ended. */
@@ -250,12 +236,10 @@ export class Reconciler {
     const { catalog } = this.#parts;
     if (!this.#isDeleted(value, map)) return catalog.setAside(name);
     await catalog.remove(name);
-    await this.#rows.tellGone(map);
   }
 
   async #forget(map: ShardMap): Promise<void> {
     await this.#parts.catalog.removeAside(map.incarnation);
-    await this.#rows.tellGone(map);
   }
 
   /** Has what the record places here, and tells of it. */

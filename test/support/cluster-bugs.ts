@@ -45,12 +45,6 @@ export const CLUSTER_BUGS: readonly PlantedBug[] = [
     replace: 'void this.#takeAll(others).catch(() => undefined);',
   },
   {
-    name: 'records are seen before they are durable',
-    file: RECORDS,
-    find: 'await this.#stored.set(',
-    replace: 'this.#index.set(record); await this.#stored.set(',
-  },
-  {
     name: 'what was changed meanwhile is not read on return',
     file: LINK,
     find: 'if (this.#wasCompared)',
@@ -65,7 +59,7 @@ export const CLUSTER_BUGS: readonly PlantedBug[] = [
   {
     name: 'a push that was under way delivers what was changed after it',
     file: LINK,
-    find: /const waiters = \[\.\.\.this\.#waiters\];([\s\S]*?)for \(const waiter of waiters\)/,
+    find: /const waiters = \[\.\.\.this\.#waiters\];(?:[\s\S]*?)for \(const waiter of waiters\)/,
     replace:
       'if (page.length > 0) await this.#exchange({ records: page, want: [] });' +
       'for (const waiter of [...this.#waiters])',

@@ -40,22 +40,9 @@ export interface LifeResult {
   readonly counts: ReadonlyMap<string, number>;
 }
 
-export interface LivesInput {
-  readonly first: LifeOptions;
-  readonly lives: number;
-}
-
-export interface LivesResult {
-  readonly violations: readonly string[];
-  readonly lives: number;
-  readonly events: number;
-  readonly counts: readonly (readonly [string, number])[];
-}
-
 const HEALING_MS = 90_000;
 const NAMES = ['a', 'b'];
 
-/** Plays one life. */
 export async function playLife(options: LifeOptions): Promise<LifeResult> {
   const life = new ClusterLife(options);
   try {
@@ -71,23 +58,6 @@ export async function playLife(options: LifeOptions): Promise<LifeResult> {
     events: scheduler.steps,
     counts: new Map([...life.counts, ...network.fates]),
   };
-}
-
-/** Plays lives of seeds that follow one another, until one of them goes wrong. Plain data, for a thread of its own. */
-export async function playLives(input: LivesInput): Promise<LivesResult> {
-  const counts = new Map<string, number>();
-  let events = 0;
-  for (let index = 0; index < input.lives; index++) {
-    const seed = input.first.seed + index;
-    const restores = input.first.restores ?? index % 4 === 3;
-    const result = await playLife({ ...input.first, seed, restores });
-    events += result.events;
-    for (const [name, count] of result.counts) counts.set(name, count + (counts.get(name) ?? 0));
-    if (result.violations.length === 0) continue;
-    const violations = result.violations.map((text) => `seed ${seed}: ${text}`);
-    return { violations, lives: index + 1, events, counts: [...counts] };
-  }
-  return { violations: [], lives: input.lives, events, counts: [...counts] };
 }
 
 class ClusterLife {
@@ -111,10 +81,8 @@ class ClusterLife {
 
   async play(): Promise<void> {
     const { scheduler, network } = this.cluster;
-    const first = this.#spare.shift();
-    if (first === undefined) return;
-    this.#members.push(first);
-    await this.#start(first);
+    this.#members.push(...this.#spare.splice(0, 1));
+    for (const first of this.#members) await this.#start(first);
     for (let node = 1; node < 3; node++) await this.#add();
     network.weather = FOUL;
     while (scheduler.steps < this.#options.events && this.model.violations.length === 0) {
@@ -123,7 +91,11 @@ class ClusterLife {
     }
     await this.#calm(HEALING_MS);
     const running = this.#members.flatMap((node) => node.running ?? []);
-    this.model.checkEnd(running, this.#isRestored);
+    // What only a node knew that was set back is lost: that another was added may be.
+    const isKnown = ({ node }: RunningNode) =>
+      running.some((other) => other.node !== node && other.members.find(node.identity));
+    const known = this.#isRestored ? running.filter(isKnown) : running;
+    this.model.checkEnd(known, this.#isRestored);
   }
 
   async #event(): Promise<void> {
@@ -205,21 +177,25 @@ class ClusterLife {
     await this.#change(node, key, (value) => {
       const password = memberOf(value ?? {}, 'password');
       if (typeof password !== 'number') return isDeletion ? undefined : { password: birth };
-      if (isDeletion) deleted = Math.floor(password);
+      if (isDeletion) {
+        this.#count('deletion of an admin');
+        deleted = Math.floor(password);
+      }
       return isDeletion ? { deleted: true } : { password: Math.floor(password) + birth / 1e6 };
     }).then((isAcked) => {
       if (isAcked && deleted !== undefined && node.records.get(key) !== undefined)
-        this.#birthDeleted(deleted);
+        this.model.birthDeleted(deleted);
     });
-  }
-
-  #birthDeleted(birth: number): void {
-    this.#count('deletion of an admin');
-    this.model.birthDeleted(birth);
   }
 
   async #switch(node: RunningNode): Promise<void> {
     const { identity } = node.node;
+    // One who goes to and fro is not to outdo one who does not know of it.
+    const times = this.cluster.scheduler.chance(0.3) ? 4 : 1;
+    for (let time = 0; time < times; time++) await this.#flip(node, identity);
+  }
+
+  async #flip(node: RunningNode, identity: string): Promise<void> {
     if (this.cluster.scheduler.chance(0.5)) {
       const stopped = node.records
         .keys('splits/')
@@ -287,8 +263,17 @@ class ClusterLife {
   }
 
   async #identity(node: RunningNode): Promise<void> {
-    const uuid = `u${this.#next++}`;
-    await this.#change(node, 'identity', () => ({ uuid, secret: 's' }));
+    await this.#change(node, 'identity', () => ({ uuid: `u${this.#next++}`, secret: 's' }));
+    // Changes that know nothing of a removal, or of a deletion, are not to outdo it by their number.
+    for (let time = 0; time < 3; time++) {
+      await this.#change(node, `member/${node.node.identity}`, (value) =>
+        memberOf(value ?? {}, 'state') === 'member' ? { ...value, url: `u${time}` } : undefined,
+      );
+      await this.#change(node, 'admin/a', (value) => {
+        const password = memberOf(value ?? {}, 'password');
+        return typeof password === 'number' ? { password: password + 1e-7 } : undefined;
+      });
+    }
   }
 
   #cut(): void {
@@ -372,7 +357,7 @@ class ClusterLife {
     try {
       await scheduler.until(coordinator.members.add(node.node));
     } catch (error) {
-      if (!isDivanError(error, 'IO')) throw error;
+      this.#forgive(error);
       node.crash();
       this.#spare.push(node);
       return;
@@ -381,6 +366,12 @@ class ClusterLife {
     this.#count('added');
     // What was acknowledged stays so if majorities overlap: nodes are added and removed when the others are there.
     await this.#calm(20_000);
+  }
+
+  /** Disks fail; and what was added may be forgotten by who was set back. */
+  #forgive(error: unknown): void {
+    if (isOfCrash(error) || isDivanError(error, 'IO')) return;
+    if (!this.#isRestored || !isDivanError(error, 'NOT_FOUND')) throw error;
   }
 
   async #remove(): Promise<void> {
@@ -394,7 +385,7 @@ class ClusterLife {
     try {
       await scheduler.until(by.members.remove(identity));
     } catch (error) {
-      if (!isDivanError(error, 'IO')) throw error;
+      this.#forgive(error);
       return;
     }
     this.#members.splice(this.#members.indexOf(node), 1);
@@ -426,8 +417,13 @@ class ClusterLife {
     const { weather } = network;
     network.heal();
     network.weather = FAIR;
-    for (const node of this.#members) if (!node.isUp) await this.#start(node);
+    for (const node of this.#members) {
+      node.spare();
+      if (!node.isUp) await this.#start(node);
+    }
     await scheduler.pass(ms);
+    const running = this.#members.flatMap((node) => node.running ?? []);
+    if (!this.#isRestored) for (const node of running) this.model.checkSwitches(node);
     network.weather = weather;
   }
 }

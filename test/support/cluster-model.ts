@@ -227,6 +227,12 @@ export class ClusterModel {
     }
   }
 
+  /** REQUIRES: the node had time to hear of everything. */
+  checkSwitches(node: RunningNode): void {
+    this.#checkBirths(node);
+    this.#checkStops(node);
+  }
+
   #checkStops({ records }: RunningNode): void {
     const reasons = records
       .keys('splits/')

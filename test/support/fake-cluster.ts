@@ -3,6 +3,7 @@
  * everywhere at once, unless nodes are cut off from one another.
  */
 import { DivanError } from '../../engine/errors.js';
+import { joinDatabases } from '../../server/cluster/database-record.js';
 import {
   type Call,
   type CallHandlers,
@@ -17,7 +18,6 @@ import type {
   RecordChange,
   SharedRecords,
 } from '../../server/cluster/shared-records.js';
-import { mergeDatabaseValues } from '../../server/databases/database-record.js';
 import { readRow } from '../../server/databases/database-row.js';
 import { isObject, type JsonObject, parseJson } from '../../server/http/json-value.js';
 import type { NodeRecords } from '../../server/node-records.js';
@@ -159,6 +159,10 @@ export class FakeRecords implements SharedRecords {
     if (isNews) void this.toMembers([key]).catch(() => undefined);
   }
 
+  settleRow(key: string, change: RecordChange): Promise<void> {
+    return this.change(key, change);
+  }
+
   async toMembers(keys: readonly string[]): Promise<Reached> {
     const reached = [this.#self];
     const missed: Node[] = [];
@@ -195,6 +199,6 @@ export class FakeRecords implements SharedRecords {
 }
 
 function mergedOf(key: string, a: JsonObject, b: JsonObject): JsonObject {
-  if (key.startsWith('database/')) return mergeDatabaseValues(a, b);
+  if (key.startsWith('database/')) return joinDatabases(a, b);
   return readRow(b).epoch > readRow(a).epoch ? b : a;
 }

@@ -158,6 +158,10 @@ export class FakeRecords implements SharedRecords {
     await this.push([key]);
   }
 
+  settleRow(key: string, change: RecordChange): Promise<void> {
+    return this.change(key, change);
+  }
+
   async toMembers(keys: readonly string[]): Promise<Reached> {
     const missed = await this.push(keys);
     const all = membersOf(this, this.#credentials);

@@ -122,13 +122,21 @@ export class SimulatedNode {
       this.#lossy = this.#lossyRecords.durable;
       return;
     }
-    const { ops } = this.#disk;
-    this.#disk = this.#disk.crash(ops.length, scheduler.random).disk;
+    const before = this.#disk;
+    this.#disk = before.crash(before.ops.length, scheduler.random).open();
+    // What the dead process still tries is in vain.
+    before.haltAfter = 0;
   }
 
   /** The power fails in the middle of what the disk is about to do; `SimulatedDisk` only. */
   crashSoon(): void {
     this.#disk.haltAfter = this.#disk.ops.length + 1 + this.#cluster.scheduler.below(12);
+  }
+
+  /** If the power is about to fail it does not; if the disk has stopped the node crashes. */
+  spare(): void {
+    if (this.#disk.ops.length >= this.#disk.haltAfter) this.crash();
+    this.#disk.haltAfter = Number.POSITIVE_INFINITY;
   }
 
   /** What a backup of the disk holds that is made now. */

@@ -4,14 +4,14 @@
  */
 import t from 'tap';
 import { CLUSTER_BUGS } from '../../support/cluster-bugs.js';
-import type { LivesInput, LivesResult } from '../../support/cluster-life.js';
+import type { LivesInput, LivesResult } from '../../support/cluster-lives.js';
 import { type Edit, runEdited } from '../../support/edited-copy.js';
 import { seedOf } from '../../support/seed.js';
 
 const SEEDS_MAX = 200;
 
 function play(edits: readonly Edit[], input: LivesInput): Promise<LivesResult> {
-  return runEdited(edits, 'cluster-life.js', 'playLives', input);
+  return runEdited(edits, 'cluster-lives.js', 'playLives', input);
 }
 
 t.test('planted bugs are found', async (t) => {

@@ -4,13 +4,13 @@
  */
 import t from 'tap';
 import { evenRanges, FULL_RANGE } from '../../../engine/shard/hash.js';
+import { joinDatabases } from '../../../server/cluster/database-record.js';
 import {
   type DatabaseValue,
   databaseJson,
   type Incarnation,
   inForce,
   isDeleted,
-  mergeDatabaseValues,
   mergeValues,
   readDatabaseValue,
   suffixAfter,
@@ -117,13 +117,13 @@ t.test('as JSON', (t) => {
   const value = withIncarnation(withIncarnation(NOTHING, made(7, 1, 10)), made(2, 2, 11));
   const json = databaseJson(value);
   t.equal(textOf(readDatabaseValue(json)), JSON.stringify(json));
-  t.strictSame(mergeDatabaseValues(json, databaseJson(NOTHING)), json);
+  t.strictSame(joinDatabases(json, databaseJson(NOTHING)), json);
   const bad: readonly unknown[] = [
     1,
     {},
-    { ...json, seen: {} },
-    { ...json, seen: { x: 1 } },
-    { ...json, seen: { ...Object(json['seen']), [hex(3)]: 1.5 } },
+    { ...json, deleted: 1 },
+    { ...json, deleted: { x: 1 } },
+    { ...json, deleted: { [hex(3)]: 1.5 } },
     { ...json, incarnations: { x: 1 } },
     JSON.parse(JSON.stringify(json).replace('00000000-ffffffff', '00000000-7fffffff')),
     JSON.parse(JSON.stringify(json).replace('"q":1', '"q":1000')),
