@@ -307,7 +307,7 @@ export class Reconciler {
     const into = inForce(this.#valueOf(name))?.incarnation;
     if (into === undefined || into === aside || map.state !== 'live') return false;
     if (catalog.aside.flowedInto(aside) !== into) {
-      for (const slot of catalog.asideSlots(aside)) {
+      for (const slot of await catalog.asideSlots(aside)) {
         await readTogether([slot], async ([snapshot]) => {
           if (snapshot !== undefined) await sink(name, into, whileFresh(itemsOf(snapshot), flow));
         });
