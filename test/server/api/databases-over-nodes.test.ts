@@ -4,6 +4,7 @@
  */
 import t, { type Test } from 'tap';
 import { CallHandlers } from '../../../server/cluster/peers.js';
+import { clusterOf } from '../../support/cluster-seams.js';
 import { eventually } from '../../support/directory-node.js';
 import { FakeCluster, FakeRecords, MemoryRecords } from '../../support/fake-cluster.js';
 import { memberOf, TestServer } from '../../support/server.js';
@@ -19,7 +20,7 @@ async function startTwo(t: Test): Promise<{ cluster: FakeCluster; servers: TestS
     cluster.running.set(node.identity, { records, handlers });
     const settings = { 'cluster/q': '2' };
     const seams = { records, membership, calls, handlers };
-    servers.push(await TestServer.open(t, { cluster: seams, settings }));
+    servers.push(await TestServer.open(t, { cluster: clusterOf(seams), settings }));
   }
   return { cluster, servers };
 }
@@ -66,7 +67,7 @@ t.test('a database from before there were records', async (t) => {
   const { dataDir } = alone;
   const server = await TestServer.open(t, {
     dataDir,
-    cluster: { ...seams, handlers: new CallHandlers() },
+    cluster: clusterOf({ ...seams, handlers: new CallHandlers() }),
   });
   t.strictSame((await server.get('/_all_dbs')).body, ['old']);
   t.match((await server.get('/old/x')).body, { is: 'there' });
