@@ -6,6 +6,7 @@ import { type ClusterCredentials, openNodeIdentity } from './cluster/credentials
 import type { ClusterFactory, ClusterParts } from './cluster/parts.js';
 import type { Config } from './config/config.js';
 import type { Catalog } from './databases/catalog.js';
+import { memberOf } from './http/json-value.js';
 import type { NodeRecords } from './node-records.js';
 import { advertisedUrl, type Binding, bindingInForce } from './setup/binding.js';
 import { Setup, type SetupOptions } from './setup/setup.js';
@@ -51,6 +52,11 @@ export async function openCluster(
     mayCall: () => true,
   };
   const cluster = await (options?.open ?? aloneCluster)({ world, ...base, credentials });
+  // Who was removed still has the cookie.
+  credentials.mayCall = (identity) => {
+    const member = cluster.records.get(`member/${identity}`);
+    return member === undefined || memberOf(member, 'state') !== 'left';
+  };
   return { record, credentials, cluster, http: options?.http ?? new UndiciSetupHttp() };
 }
 
