@@ -38,6 +38,8 @@ export class FakeNetwork {
   readonly #places = new Map<string, string>();
   /** Names of nodes that do not answer calls. */
   readonly #silent = new Set<string>();
+  /** Names of nodes that answer calls and take no records. */
+  readonly deaf = new Set<string>();
 
   readonly open: ClusterFactory = async ({ records: kept, credentials }) => {
     const handlers = new CallHandlers();
@@ -84,7 +86,9 @@ export class FakeNetwork {
   /** The records of a member that can be reached. */
   recordsOf(from: ClusterCredentials, identity: string): FakeRecords | undefined {
     const peer = this.#attached.get(identity);
-    if (peer === undefined || this.#silent.has(peer.credentials.self.name)) return undefined;
+    const { name } = peer?.credentials.self ?? {};
+    if (peer === undefined || name === undefined) return undefined;
+    if (this.#silent.has(name) || this.deaf.has(name)) return undefined;
     const { cookie } = peer.credentials;
     return cookie !== undefined && cookie === from.cookie ? peer.records : undefined;
   }

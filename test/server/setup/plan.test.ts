@@ -128,6 +128,43 @@ t.test('admins that change later', async (t) => {
   t.match(back.body, { reason: /was removed from this cluster/ });
 });
 
+t.test('a node that can not be reached', async (t) => {
+  const network = new FakeNetwork();
+  const [a, b, c] = await nodes(t, network, 3);
+  if (a === undefined || b === undefined || c === undefined) return;
+  for (const node of [a, b, c]) await node.enable();
+  for (const node of [b, c]) await a.act(adding(node));
+  const own = [a, b, c].map(({ server }) => server.services.identity.uuid);
+  for (const way of ['silent', 'deaf'] as const) {
+    const before = [a.records(), b.records()];
+    if (way === 'silent') network.silence(c.name);
+    else network.deaf.add(c.name);
+    const answer = await a.act({ action: 'finish_cluster' });
+    t.equal(answer.status, 400, answer.text);
+    t.match(answer.body, { reason: /node3@127\.0\.0\.1 \(http/ }, 'it is named');
+    t.notMatch(answer.body, { reason: /node2/ });
+    if (way === 'silent') t.same([a.records(), b.records()], before, 'nothing was begun');
+    for (const node of [a, b]) {
+      await settled(node);
+      t.match((await node.state()).body, { state: 'cluster_enabled' });
+    }
+    t.same(
+      [a, b, c].map(({ server }) => server.services.identity.uuid),
+      own,
+      'nobody follows yet',
+    );
+    network.silence(c.name, false);
+    network.deaf.delete(c.name);
+  }
+  t.equal((await a.act({ action: 'finish_cluster' })).status, 201);
+  await network.compare();
+  for (const node of [a, b, c]) {
+    await settled(node);
+    t.equal(node.server.services.identity.uuid, own[0]);
+    t.match((await node.state()).body, { state: 'cluster_finished', nodes: { length: 3 } });
+  }
+});
+
 /** Until a node has taken over what it heard of. */
 async function settled({ server }: SetupNode): Promise<void> {
   const { setup } = server.services;
