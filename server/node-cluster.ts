@@ -10,6 +10,7 @@ import type { Catalog } from './databases/catalog.js';
 import { CatalogDirectory } from './databases/catalog-directory.js';
 import { ClusterDirectory } from './databases/directory.js';
 import type { Directory } from './databases/placement.js';
+import { memberOf } from './http/json-value.js';
 import type { NodeRecords } from './node-records.js';
 import { advertisedUrl, type Binding, bindingInForce } from './setup/binding.js';
 import { Setup, type SetupOptions } from './setup/setup.js';
@@ -62,6 +63,11 @@ export async function openCluster(
     mayCall: () => true,
   };
   const cluster = await (options?.open ?? aloneCluster)({ ...base, credentials });
+  // Who was removed still has the cookie.
+  credentials.mayCall = (identity) => {
+    const member = cluster.records.get(`member/${identity}`);
+    return member === undefined || memberOf(member, 'state') !== 'left';
+  };
   const { handlers } = cluster;
   const onError = (call: string, err: unknown) => {
     const ref = uuids.next();

@@ -25,9 +25,15 @@ export function nodeInfoRoutes(services: Services): Route[] {
   ];
 }
 
-function membership({ config }: Services, exchange: Exchange): void {
-  const nodes = [config.get('node/name')];
-  exchange.reply(200, { all_nodes: nodes, cluster_nodes: nodes });
+/** As in CouchDB: the nodes that answer, and those that belong to the cluster. */
+function membership({ cluster: { members } }: Services, exchange: Exchange): void {
+  const isThere = (identity: string) =>
+    identity === members.self.identity || members.isReached(identity);
+  const nodes = members.list();
+  exchange.reply(200, {
+    all_nodes: nodes.filter(({ identity }) => isThere(identity)).map(({ name }) => name),
+    cluster_nodes: nodes.map(({ name }) => name),
+  });
 }
 
 function activeTasks({ tasks, config }: Services, exchange: Exchange): void {

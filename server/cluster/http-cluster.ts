@@ -18,7 +18,6 @@ export function httpCluster(ca: string | undefined): ClusterFactory {
     const onError = ({ name }: { readonly name: string }, err: unknown) =>
       log.debug({ err, node: name }, 'another node could not be told, or compared with');
     const spread = new Spread({ host, records, members, calls, handlers, onError });
-    credentials.mayCall = (identity) => !members.hasLeft(identity);
     return {
       credentials,
       calls,

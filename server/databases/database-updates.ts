@@ -74,6 +74,8 @@ export class DatabaseUpdates {
     if (this.#waiting.size >= WAITING_MAX && kind === 'updated') return;
     const id = `${kind}:${name}`;
     this.#waiting.delete(id);
+    // What a database is made with, or had before it was removed, is no news.
+    if (kind !== 'updated') this.#waiting.delete(`updated:${name}`);
     this.#waiting.set(id, 0);
     const [oldest] = this.#waiting.keys();
     if (this.#waiting.size > WAITING_MAX && oldest !== undefined) this.#waiting.delete(oldest);

@@ -1,6 +1,6 @@
 /** Requests to nodes with which this one has no cookie yet: JSON over plain HTTP, with a name and password. */
 import { Agent, request } from 'undici';
-import { DivanError } from '../../engine/errors.js';
+import { DivanError, isDivanError } from '../../engine/errors.js';
 import { type JsonObject, type JsonValue, parseJson } from '../http/json-value.js';
 
 export interface SetupRequest {
@@ -21,7 +21,7 @@ export interface SetupReply {
 export interface SetupHttp {
   /**
    * Throws `UNREACHABLE` if there is no answer. `errno` says so if no connection was made; otherwise it is not known whether the request
-   * was served.
+   * was served. `PEER` for an answer that is none.
    */
   post(request: SetupRequest): Promise<SetupReply>;
   close(): Promise<void>;
@@ -73,15 +73,22 @@ export class UndiciSetupHttp implements SetupHttp {
         body: JSON.stringify(body),
         dispatcher: this.#agent,
       });
-      return { status: reply.statusCode, body: jsonOf(await reply.body.text()) };
+      return replyOf(origin, reply.statusCode, await reply.body.text());
     } catch (error) {
-      throw unreachable(origin, error);
+      throw isDivanError(error) ? error : unreachable(origin, error);
     }
   }
 
   close(): Promise<void> {
     return this.#agent.destroy();
   }
+}
+
+/** Throws `PEER` for a success that is no JSON; of a failure the status says enough. */
+function replyOf(origin: string, status: number, text: string): SetupReply {
+  const body = jsonOf(text);
+  if (body !== undefined || status < 200 || status >= 300) return { status, body };
+  throw new DivanError('PEER', `${origin} answers with something that is no JSON`);
 }
 
 function jsonOf(text: string): JsonValue | undefined {

@@ -328,7 +328,8 @@ export class Setup {
     const { config, admins, records, record, log } = this.#options;
     const { admin, nodeCount } = enabling;
     const password = admin === undefined ? undefined : await this.#passwordOf(admin);
-    const move = await this.#move(bindingInForce(config, binding));
+    const move =
+      binding === undefined ? undefined : await this.#move(bindingInForce(config, binding));
     const change = { isEnabled: true, isSingleNode: isSingle, binding, nodeCount };
     const { record: row, done } = record.changing(change);
     try {

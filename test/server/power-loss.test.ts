@@ -116,8 +116,8 @@ const BUGS: readonly PlantedBug[] = [
   {
     name: 'records are acknowledged before they are durable',
     file: 'server/node-records.js',
-    find: 'await this.#put(key, Buffer.from(text));',
-    replace: 'void this.#put(key, Buffer.from(text)).catch(() => undefined);',
+    find: 'await this.#put(texts);',
+    replace: 'void this.#put(texts).catch(() => undefined);',
   },
 ];
 

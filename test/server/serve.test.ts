@@ -67,6 +67,45 @@ t.test('nobody reads what it prints', async (t) => {
   t.notMatch(log, /EPIPE/);
 });
 
+t.test('the binding that its setup was told is the one of the next start', async (t) => {
+  const directory = temporaryDirectory(t);
+  const other = createServer();
+  await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve));
+  const address = other.address();
+  const port = typeof address === 'object' ? (address?.port ?? 0) : 0;
+  await new Promise((resolve) => other.close(resolve));
+  const config = join(directory, 'local.ini');
+  writeFileSync(config, `[chttpd]\nport = ${port}\n[chttpd_auth]\niterations = 3\n`);
+  const begin = async (): Promise<{ text: string; end: () => Promise<number | null> }> => {
+    const args = ['--config', config, '--data-dir', join(directory, 'data'), '--log-level', 'none'];
+    const child = divanStart('serve', ...args);
+    const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
+    let text = '';
+    await new Promise<void>((resolve) => {
+      child.stdout.on('data', (bytes) => {
+        text += String(bytes);
+        if (text.includes('Divan listens')) resolve();
+      });
+    });
+    return { text, end: () => (child.kill('SIGTERM') ? ended : ended) };
+  };
+  const first = await begin();
+  t.match(first.text, `http://127.0.0.1:${port}/`);
+  const admin = { user: 'operator', pass: 'a-good-password' };
+  const enabled = await fetch(`http://127.0.0.1:${port}/_setup`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ action: 'enable_cluster', admin }),
+  });
+  t.equal(enabled.status, 201, await enabled.text());
+  t.equal(await first.end(), 0);
+  const second = await begin();
+  t.match(second.text, `http://0.0.0.0:${port}/`);
+  t.notMatch(second.text, /admin/, 'there is nobody to be told of');
+  t.equal((await fetch(`http://127.0.0.1:${port}/_setup`)).status, 401);
+  t.equal(await second.end(), 0);
+});
+
 t.test('what it writes is for its own user only', async (t) => {
   const dataDir = join(temporaryDirectory(t), 'data');
   const child = divanStart('serve', '--port', '0', '--data-dir', dataDir);

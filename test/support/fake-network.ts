@@ -29,8 +29,6 @@ interface Attached {
 export class FakeNetwork {
   /** Of the calls between nodes, for nodes that start from now on. */
   protocol = 1;
-  /** What members hold, by identity. */
-  readonly held = new Map<string, readonly string[]>();
   /** Identities whom coordinators were said to be, in the order in which they were trusted. */
   readonly trusted: string[] = [];
   readonly #attached = new Map<string, Attached>();
@@ -38,6 +36,8 @@ export class FakeNetwork {
   readonly #places = new Map<string, string>();
   /** Names of nodes that do not answer calls. */
   readonly #silent = new Set<string>();
+  /** Names of nodes that answer calls and take no records. */
+  readonly deaf = new Set<string>();
 
   readonly open: ClusterFactory = async ({ records: kept, credentials }) => {
     const handlers = new CallHandlers();
@@ -85,7 +85,9 @@ export class FakeNetwork {
   /** The records of a member that can be reached. */
   recordsOf(from: ClusterCredentials, identity: string): FakeRecords | undefined {
     const peer = this.#attached.get(identity);
-    if (peer === undefined || this.#silent.has(peer.credentials.self.name)) return undefined;
+    const { name } = peer?.credentials.self ?? {};
+    if (peer === undefined || name === undefined) return undefined;
+    if (this.#silent.has(name) || this.deaf.has(name)) return undefined;
     const { cookie } = peer.credentials;
     return cookie !== undefined && cookie === from.cookie ? peer.records : undefined;
   }

@@ -116,16 +116,53 @@ t.test('admins that change later', async (t) => {
   }
   t.equal(c.server.services.identity.uuid, a.server.services.identity.uuid);
 
-  network.held.set(c.server.services.cluster.members.self.identity, ['db 00000000-7fffffff']);
+  t.equal((await c.ask('PUT', '/held?q=8', { as: OPERATOR })).status, 201);
   const holding = await a.act({ action: 'remove_node', node: c.name });
   t.equal(holding.status, 400);
-  t.match(holding.body, { reason: /still holds db 0/ });
-  network.held.clear();
+  t.match(holding.body, { reason: /still holds \d shards of held/ });
+  t.equal((await c.ask('DELETE', '/held', { as: OPERATOR })).status, 200);
   t.equal((await a.act({ action: 'remove_node', node: a.name })).status, 400, 'itself');
   t.equal((await a.act({ action: 'remove_node', node: c.name })).status, 201);
   t.same((await b.state()).body, { state: 'cluster_finished', nodes: [a.name, b.name] });
   const back = await a.act(adding(c), '?i_know_what_i_am_doing=true');
   t.match(back.body, { reason: /was removed from this cluster/ });
+});
+
+t.test('a node that can not be reached', async (t) => {
+  const network = new FakeNetwork();
+  const [a, b, c] = await nodes(t, network, 3);
+  if (a === undefined || b === undefined || c === undefined) return;
+  for (const node of [a, b, c]) await node.enable();
+  for (const node of [b, c]) await a.act(adding(node));
+  const own = [a, b, c].map(({ server }) => server.services.identity.uuid);
+  for (const way of ['silent', 'deaf'] as const) {
+    const before = [a.records(), b.records()];
+    if (way === 'silent') network.silence(c.name);
+    else network.deaf.add(c.name);
+    const answer = await a.act({ action: 'finish_cluster' });
+    t.equal(answer.status, 400, answer.text);
+    t.match(answer.body, { reason: /node3@127\.0\.0\.1 \(http/ }, 'it is named');
+    t.notMatch(answer.body, { reason: /node2/ });
+    if (way === 'silent') t.same([a.records(), b.records()], before, 'nothing was begun');
+    for (const node of [a, b]) {
+      await settled(node);
+      t.match((await node.state()).body, { state: 'cluster_enabled' });
+    }
+    t.same(
+      [a, b, c].map(({ server }) => server.services.identity.uuid),
+      own,
+      'nobody follows yet',
+    );
+    network.silence(c.name, false);
+    network.deaf.delete(c.name);
+  }
+  t.equal((await a.act({ action: 'finish_cluster' })).status, 201);
+  await network.compare();
+  for (const node of [a, b, c]) {
+    await settled(node);
+    t.equal(node.server.services.identity.uuid, own[0]);
+    t.match((await node.state()).body, { state: 'cluster_finished', nodes: { length: 3 } });
+  }
 });
 
 /** Until a node has taken over what it heard of. */

@@ -71,8 +71,12 @@ t.test('the generated admin goes with the first that is chosen', async (t) => {
   const [cookie = ''] = login.headers['set-cookie'] ?? [];
   const headers = { cookie: cookie.split(';')[0] ?? '' };
   t.equal((await node.ask('GET', '/_all_dbs', { headers })).status, 200);
+  const { ops } = node.disk;
+  const before = ops.length;
   const enabled = await node.ask('POST', '/_setup', { body: node.enabling(), headers });
   t.equal(enabled.status, 201, enabled.text);
+  const writes = ops.slice(before).filter(({ kind }) => kind === 'write');
+  t.equal(writes.length, 1, 'admins and state change in one durable step');
   t.equal((await node.ask('GET', '/_all_dbs', { headers })).status, 401, 'its session too');
   t.equal((await node.ask('GET', '/_all_dbs', { as: `${name}:${password}` })).status, 401);
   t.same(node.server.services.admins.names, ['operator']);
