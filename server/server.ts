@@ -51,6 +51,7 @@ import { BodyBudget } from './http/request-body.js';
 import { type Route, Router } from './http/router.js';
 import { type MetricSources, Metrics, type ProcessMeter } from './metrics.js';
 import { NodeRecords } from './node-records.js';
+import { Routing } from './routing/routing.js';
 import type { JobRunner } from './splits/job.js';
 import { JobManager } from './splits/job-manager.js';
 import { LiveJobRunner } from './splits/live-job-runner.js';
@@ -101,9 +102,12 @@ export class DivanServer {
     services: Services,
     stopping: AbortController,
     generatedAdmin: DivanServer['generatedAdmin'],
+    cluster: ClusterSeams | undefined,
   ) {
-    this.services = services;
-    this.router = newRouter(services);
+    const routing = cluster && new Routing(services, cluster, this.handler);
+    this.services = { ...services, membership: cluster?.membership, elsewhere: routing };
+    const routes = routesOf(this.services);
+    this.router = newRouter(this.services, routing?.around(routes) ?? routes);
     this.generatedAdmin = generatedAdmin;
     this.#stopping = stopping;
   }
@@ -203,7 +207,7 @@ export class DivanServer {
       bodyBudget: new BodyBudget(config.get('chttpd/max_request_bytes_in_flight')),
     };
     jobs.begin();
-    return new DivanServer(services, stopping, generated);
+    return new DivanServer(services, stopping, generated, options.cluster);
   }
 
   /** Serves a request. Never throws. */
@@ -300,7 +304,7 @@ function metricSources({
   };
 }
 
-function newRouter(services: Services): Router {
+function newRouter(services: Services, routes: readonly Route[]): Router {
   const { config, world, log, version, bodyBudget, metrics } = services;
   const context: ExchangeContext = {
     host: world.host,
@@ -331,7 +335,7 @@ function newRouter(services: Services): Router {
       return ref;
     },
   };
-  return new Router(context, hooks, routesOf(services), config.get('chttpd/max_uri_length'));
+  return new Router(context, hooks, routes, config.get('chttpd/max_uri_length'));
 }
 
 /** Names with an underscore are the server's own, but for some. */

@@ -25,8 +25,8 @@ export function nodeInfoRoutes(services: Services): Route[] {
   ];
 }
 
-function membership({ config }: Services, exchange: Exchange): void {
-  const nodes = [config.get('node/name')];
+function membership({ config, membership }: Services, exchange: Exchange): void {
+  const nodes = membership?.list().map(({ name }) => name) ?? [config.get('node/name')];
   exchange.reply(200, { all_nodes: nodes, cluster_nodes: nodes });
 }
 

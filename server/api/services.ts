@@ -5,11 +5,14 @@ import type { Admins } from '../auth/admins.js';
 import type { Authenticator } from '../auth/authenticator.js';
 import type { PasswordHasher } from '../auth/password-hasher.js';
 import type { UserStore } from '../auth/user-store.js';
+import type { Membership } from '../cluster/shared-records.js';
 import type { Config } from '../config/config.js';
 import type { Catalog } from '../databases/catalog.js';
 import type { Compactions } from '../databases/compaction.js';
 import type { Directory } from '../databases/placement.js';
 import type { ShardPool } from '../databases/shard-pool.js';
+import type { Exchange } from '../http/exchange.js';
+import type { JsonValue } from '../http/json-value.js';
 import type { BodyBudget } from '../http/request-body.js';
 import type { Metrics } from '../metrics.js';
 import type { NodeRecords } from '../node-records.js';
@@ -17,6 +20,13 @@ import type { JobManager } from '../splits/job-manager.js';
 import type { Uuids } from '../uuids.js';
 import type { ServerWorld } from '../world.js';
 import type { FeedLimits } from './feed-limits.js';
+
+/** What routes ask of databases of which some or all is on other nodes. */
+export interface Elsewhere {
+  isElsewhere(name: string): boolean;
+  /** What `GET /{db}` tells the caller of an exchange. Throws `NOT_FOUND`, and `UNREACHABLE` for a node that does not answer. */
+  databaseInfo(name: string, exchange: Exchange): Promise<JsonValue>;
+}
 
 export interface Services {
   readonly world: ServerWorld;
@@ -32,6 +42,10 @@ export interface Services {
   readonly catalog: Catalog;
   /** Which databases there are, and where. */
   readonly directory: Directory;
+  /** The nodes of the cluster; undefined for a node alone. */
+  readonly membership?: Membership | undefined;
+  /** Databases that are not wholly on this node; undefined where there can be none. */
+  readonly elsewhere?: Elsewhere | undefined;
   readonly uuids: Uuids;
   readonly hasher: PasswordHasher;
   readonly admins: Admins;

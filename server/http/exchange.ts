@@ -5,6 +5,7 @@ import type { Host } from '../../engine/file/host.js';
 import { type Caller, NOBODY } from '../auth/caller.js';
 import { formatETag, isNotModified } from './etags.js';
 import { type JsonObject, type JsonValue, objectOf, parseJson } from './json-value.js';
+import { type PeerContext, peerOf } from './peer-context.js';
 import { Query } from './query.js';
 import { ReplyStream } from './reply-stream.js';
 import {
@@ -76,6 +77,11 @@ export class Exchange {
 
   get isHead(): boolean {
     return this.request.method === 'HEAD';
+  }
+
+  /** What a node that passes the request on says of it; undefined for a client. */
+  get peer(): PeerContext | undefined {
+    return peerOf(this.request.socket);
   }
 
   get limits(): ExchangeLimits {
