@@ -38,6 +38,7 @@ export interface ExchangeContext {
 
 export type Headers = Readonly<Record<string, string>>;
 
+const PEER_STALLED_MS = 60 * 60 * 1000;
 const JSON_TYPE = 'application/json';
 /** Longer bodies cost more to copy than a second buffer costs to send. */
 const JOINED_BYTES_MAX = 8 * 1024;
@@ -222,7 +223,9 @@ export class Exchange {
   stream(status: number, headers: Headers = { 'Content-Type': JSON_TYPE }): ReplyStream {
     this.#writeHead(status, headers);
     if (this.isHead) this.response.end();
-    return new ReplyStream(this.response, this.#context.host, this.limits.stalledMs);
+    // A node may have to read long from others before it goes on here; if it is gone, the connection is.
+    const stalledMs = this.peer === undefined ? this.limits.stalledMs : PEER_STALLED_MS;
+    return new ReplyStream(this.response, this.#context.host, stalledMs);
   }
 
   /** Replies with chunks as they come. */

@@ -1,7 +1,8 @@
 /** The body of a request on its way to a node, of which so much is kept that a small one can be sent again. */
 import { DivanError } from '../../engine/errors.js';
 
-const KEPT_BYTES_MAX = 1024 * 1024;
+/** So much of a body is kept. */
+export const KEPT_BYTES_MAX = 1024 * 1024;
 const NOTHING = new Uint8Array(0);
 
 export class KeptBody {

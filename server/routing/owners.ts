@@ -20,9 +20,9 @@ export interface OwnedPart {
 }
 
 /** How often a request is sent again when documents were moved meanwhile. */
-const ATTEMPTS_MAX = 6;
-/** So long it is waited for word of where they are now. */
-const CHANGE_WAIT_MS = 500;
+const ATTEMPTS_MAX = 7;
+/** So long it is waited for word of where they are now, after the first attempt; each time twice as long. */
+const CHANGE_WAIT_MS = 50;
 
 const FULL = formatRange(FULL_RANGE);
 
@@ -109,13 +109,13 @@ export class Owners {
           const reason = `some of ${name} is on no node that is known, or is being moved; try again later`;
           throw new DivanError('UNAVAILABLE', reason, {}, error);
         }
-        await this.#changed(name, before);
+        await this.#changed(name, before, CHANGE_WAIT_MS * 2 ** attempt);
       }
     }
   }
 
   /** Resolves when the placement is another one, or after a while. */
-  #changed(name: string, before: Placement): Promise<void> {
+  #changed(name: string, before: Placement, waitMs: number): Promise<void> {
     const isOther = () => this.#placements.find(name)?.parts !== before.parts;
     if (isOther()) return Promise.resolve();
     return new Promise((resolve) => {
@@ -124,7 +124,7 @@ export class Owners {
         cancelTimer();
         resolve();
       };
-      const cancelTimer = this.#host.setTimer(done, CHANGE_WAIT_MS);
+      const cancelTimer = this.#host.setTimer(done, waitMs);
       const stop = this.#placements.onChange((changed) => {
         if (changed === name) done();
       });

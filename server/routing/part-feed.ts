@@ -1,11 +1,10 @@
 /** The feed of changes of one part of a database, as its node sends it: rows, and lines that say how far all of it is read. */
-import { DivanError } from '../../engine/errors.js';
 import { PART_END, PART_MARK } from '../api/feed-format.js';
 import type { Node } from '../cluster/peers.js';
 import type { ServerHost } from '../world.js';
 import { ByteFeed } from './byte-feed.js';
 import type { PassedReply } from './passed-request.js';
-import { unreachable } from './passing.js';
+import { inTime, unreachable } from './passing.js';
 
 /** What comes next. Of a row, `rest` is what follows its token, and is to be read before the next line. */
 export type PartLine =
@@ -68,17 +67,10 @@ export class PartFeed {
   }
 
   async #inTime<T>(reading: Promise<T>): Promise<T> {
-    let cancelTimer: (() => void) | undefined;
-    const silent = new Promise<never>((_, reject) => {
-      const error = new DivanError('UNREACHABLE', 'it says nothing');
-      cancelTimer = this.#host.setTimer(() => reject(error), SILENT_MS);
-    });
     try {
-      return await Promise.race([reading, silent]);
+      return await inTime(this.#host, reading, SILENT_MS);
     } catch (error) {
       throw unreachable(this.#node, error);
-    } finally {
-      cancelTimer?.();
     }
   }
 }

@@ -25,6 +25,8 @@ import {
 const CALL = 'request';
 /** A node that takes nothing of a body and begins no reply for so long does not answer. */
 const SILENT_MS = 30_000;
+/** One that sends nothing more of a reply for so long has stopped in the middle of it. */
+const STOPPED_MS = 60_000;
 /** The call itself waits for as long as `SILENT_MS` is kept to. */
 const CALL_MS = 24 * 60 * 60 * 1000;
 
@@ -81,12 +83,32 @@ export class Passing {
       const head = requestHead(request);
       const sent = silence.watching(body);
       const reply = await this.#parts.calls.open(node, CALL, head, sent, options);
-      return { ...readReplyHead(reply.head), body: named(node, reply.body) };
+      return { ...readReplyHead(reply.head), body: this.#received(node, reply.body) };
     } catch (error) {
       if (isDivanError(error, 'MOVED') || signal.aborted) throw error;
       throw unreachable(node, error);
     } finally {
       silence.end();
+    }
+  }
+
+  /** The body of a reply, whose failures name the node; it must not stop in the middle. */
+  async *#received(
+    node: Node,
+    body: AsyncGenerator<Uint8Array, void>,
+  ): AsyncGenerator<Uint8Array, void> {
+    let isOver = false;
+    try {
+      while (!isOver) {
+        const next = await inTime(this.#parts.host, body.next(), STOPPED_MS);
+        isOver = next.done === true;
+        if (next.done !== true) yield next.value;
+      }
+    } catch (error) {
+      throw unreachable(node, error);
+    } finally {
+      // One that is stopped would be waited for here.
+      if (!isOver) void body.return().catch(() => undefined);
     }
   }
 
@@ -153,18 +175,6 @@ async function* ending(
   }
 }
 
-/** The body of a reply, whose failures name the node. */
-async function* named(
-  node: Node,
-  body: AsyncGenerator<Uint8Array, void>,
-): AsyncGenerator<Uint8Array, void> {
-  try {
-    yield* body;
-  } catch (error) {
-    throw unreachable(node, error);
-  }
-}
-
 /** That a node does not answer, or not as it should. */
 export function unreachable(node: Node, error: unknown): DivanError {
   const facts = isDivanError(error) ? error.facts : {};
@@ -175,6 +185,20 @@ export function unreachable(node: Node, error: unknown): DivanError {
     facts,
     error,
   );
+}
+
+/** What a promise resolves with. Throws `UNREACHABLE` if that takes too long. */
+export async function inTime<T>(host: ServerHost, waited: Promise<T>, ms: number): Promise<T> {
+  let cancelTimer: (() => void) | undefined;
+  const late = new Promise<never>((_, reject) => {
+    const error = new DivanError('UNREACHABLE', 'it says nothing');
+    cancelTimer = host.setTimer(() => reject(error), ms);
+  });
+  try {
+    return await Promise.race([waited, late]);
+  } finally {
+    cancelTimer?.();
+  }
 }
 
 /** Notices that a peer has taken nothing for too long, though there was something to take. */

@@ -3,7 +3,8 @@ import { DivanError, isDivanError } from '../../engine/errors.js';
 import type { Node } from '../cluster/peers.js';
 import type { Exchange } from '../http/exchange.js';
 import type { PartShape } from '../http/peer-context.js';
-import { KeptBody } from './kept-body.js';
+import { declaredLength } from '../http/request-body.js';
+import { KEPT_BYTES_MAX, KeptBody } from './kept-body.js';
 import type { OwnedPart, Owners } from './owners.js';
 import {
   type HeaderList,
@@ -67,6 +68,8 @@ export class Requests {
     const body = exchange.hasBody
       ? new KeptBody(exchange.encodedBodyStream(BODY_BYTES_MAX))
       : undefined;
+    const length = declaredLength(exchange.request) ?? KEPT_BYTES_MAX;
+    if (body !== undefined) exchange.holdMemory(Math.min(length, KEPT_BYTES_MAX));
     return this.#owners.retrying(name, async (attempt) => {
       const node = this.#owners.ofDocument(name, id, attempt);
       const send = () =>

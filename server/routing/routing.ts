@@ -3,6 +3,7 @@
  * together. A database that is all here is served as on a node alone.
  */
 import type { RequestListener } from 'node:http';
+import { DivanError } from '../../engine/errors.js';
 import { documentId } from '../api/documents.js';
 import type { Elsewhere, Services } from '../api/services.js';
 import type { CallHandlers, PeerCalls } from '../cluster/peers.js';
@@ -72,8 +73,13 @@ export class Routing implements Elsewhere {
     return this.#owners.isElsewhere(name);
   }
 
-  databaseInfo(name: string, exchange: Exchange): Promise<JsonValue> {
-    return this.#whole.info(exchange, name);
+  async databaseInfo(name: string, exchange: Exchange): Promise<JsonValue> {
+    try {
+      return await this.#whole.info(exchange, name);
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+      throw new DivanError('UNREACHABLE', `${name}: ${error.message}`, {}, error);
+    }
   }
 
   /** The routes, which serve databases and nodes wherever they are. */

@@ -78,6 +78,11 @@ export class MemoryNetwork {
   /** Bytes that went over it in bodies, and calls by their names. */
   bytes = 0;
   readonly calls = new Map<string, number>();
+  /** So many requests that are passed on are refused as if their documents were moved; with `readFirst` after their bodies were read. */
+  moved = 0;
+  readFirst = false;
+  /** So many are served, and their replies lost. */
+  lost = 0;
 
   constructor(nodes: readonly Node[]) {
     this.nodes = nodes;
@@ -141,8 +146,16 @@ export class MemoryNetwork {
       signal.addEventListener('abort', fail, { once: true });
     });
     const relayed = this.#relay(body, signal);
+    if (name === 'request' && this.moved > 0) {
+      this.moved--;
+      if (this.readFirst) for await (const _ of relayed);
+      throw new DivanError('MOVED', 'not here any more');
+    }
     const call = { from: self.identity, head: copy(head), body: relayed, signal };
-    return Promise.race([handler(call), lost]);
+    const answer = await Promise.race([handler(call), lost]);
+    if (name !== 'request' || this.lost === 0) return answer;
+    this.lost--;
+    throw new DivanError('UNREACHABLE', 'the reply was lost');
   }
 
   #cutBetween(self: Node, peer: Node): AbortSignal {
