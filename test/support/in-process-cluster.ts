@@ -145,6 +145,7 @@ export class MemoryNetwork {
       const fail = () => reject(new DivanError('UNREACHABLE', 'the connection was lost'));
       signal.addEventListener('abort', fail, { once: true });
     });
+    lost.catch(() => undefined);
     const relayed = this.#relay(body, signal);
     if (name === 'request' && this.moved > 0) {
       this.moved--;
