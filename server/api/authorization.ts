@@ -114,7 +114,10 @@ export class Authorization {
     caller: Caller,
   ): Promise<void> {
     // The nodes that have its documents decide, each for what it is asked for.
-    if (exchange.peer === undefined && this.#services.elsewhere?.isElsewhere(name) === true) return;
+    if (exchange.peer === undefined && this.#services.elsewhere?.isElsewhere(name) === true) {
+      exchange.isForOthers = true;
+      return;
+    }
     const { security: text } = await this.#services.catalog.get(name).settings.current();
     let security = this.#securities.get(text);
     if (security === undefined) {

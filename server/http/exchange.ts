@@ -52,6 +52,8 @@ export class Exchange {
   caller: Caller = NOBODY;
   /** Set with the caller: it is an admin of the database in the path, or of the server. */
   isDatabaseAdmin = false;
+  /** Set with the caller: whether it may is for other nodes to decide, and was not decided here. */
+  isForOthers = false;
   /** Set with the caller: whether it would be let in now, which replies that last ask for from time to time. */
   mayGoOn: () => Promise<boolean> = () => Promise.resolve(true);
   /** Names and values by turns, sent along with the reply. */

@@ -100,8 +100,10 @@ export class Routing implements Elsewhere {
   #choosing(here: Serve, elsewhere: Serve): Serve {
     return (exchange) => {
       // What another node passes on is served with what is here, or not at all: nothing goes round in circles.
-      const isHere = exchange.peer !== undefined || !this.isElsewhere(exchange.param('db'));
-      return isHere ? here(exchange) : refusing(exchange, elsewhere);
+      if (exchange.peer !== undefined) return here(exchange);
+      // Even if all of it has come here since, whether the caller may is still to be decided by whoever has it.
+      const isElsewhere = exchange.isForOthers || this.isElsewhere(exchange.param('db'));
+      return isElsewhere ? refusing(exchange, elsewhere) : here(exchange);
     };
   }
 
