@@ -27,7 +27,9 @@ export class InnerServer {
   readonly #server: Server;
 
   constructor(handler: RequestListener) {
-    const options = { maxHeaderSize: HEADER_BYTES_MAX, requestTimeout: 0, headersTimeout: 0 };
+    const timeouts = { requestTimeout: 0, headersTimeout: 0 };
+    // A client of HTTP/1.0 sends none.
+    const options = { maxHeaderSize: HEADER_BYTES_MAX, requireHostHeader: false, ...timeouts };
     this.#server = createServer(options, handler);
   }
 

@@ -21,7 +21,7 @@ import type {
 import type { SettingName } from '../../server/config/settings.js';
 import type { JsonObject } from '../../server/http/json-value.js';
 import { isObject, parseJson } from '../../server/http/json-value.js';
-import { TestServer } from './server.js';
+import { listOf, TestServer } from './server.js';
 
 export interface ClusterOptions {
   readonly settings?: Readonly<Partial<Record<SettingName, string>>>;
@@ -57,6 +57,32 @@ export class InProcessCluster {
       nodes.push(await TestServer.open(t, { ...rest, storage, cluster, mayLogErrors: true }));
     }
     return new InProcessCluster(nodes, network);
+  }
+
+  /** A cluster with a database `db` of 8 shards, with documents `0` to `99`. */
+  static async withDocuments(t: Test, count: number): Promise<InProcessCluster> {
+    const cluster = await InProcessCluster.start(t, count);
+    const node = cluster.node(0);
+    t.equal((await node.put('/db?q=8')).status, 201);
+    const docs = Array.from({ length: 100 }, (_, n) => ({ _id: String(n), n }));
+    t.equal((await node.post('/db/_bulk_docs', { docs })).status, 201);
+    return cluster;
+  }
+
+  /** The number of the node that has a document of `db`. */
+  async ownerOf(id: string): Promise<number> {
+    const { body } = await this.node(0).get(`/db/_shards/${id}`);
+    const [name] = listOf(body, 'nodes');
+    return this.network.nodes.findIndex((node) => node.name === name);
+  }
+
+  /** Ids of documents of `withDocuments` that a node has, or has not. */
+  async idsOf(index: number, isThere: boolean): Promise<string[]> {
+    const ids: string[] = [];
+    for (let n = 0; n < 100; n++) {
+      if (((await this.ownerOf(String(n))) === index) === isThere) ids.push(String(n));
+    }
+    return ids;
   }
 
   /** The node of a number. */
