@@ -76,7 +76,7 @@ export class ByteFeed {
   }
 
   /** Passes over bytes that were looked at. */
-  skip(count: number): void {
+  pass(count: number): void {
     this.#take(count);
   }
 

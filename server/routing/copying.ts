@@ -85,7 +85,7 @@ async function* renamed(
     yield Buffer.from(await feed.until('\r\n\r\n', HEAD_BYTES_MAX));
   }
   const [head, comma = ''] = await feed.lookAt(DOCUMENT_HEAD, HEAD_BYTES_MAX);
-  feed.skip(head.length);
+  feed.pass(head.length);
   yield Buffer.from(`{${rev === undefined ? '' : `"_rev":${JSON.stringify(rev)}${comma}`}`);
   yield* feed.chunks();
 }

@@ -40,7 +40,7 @@ export class PartFeed {
       const byte = await this.#inTime(this.#bytes.peek());
       if (byte === undefined) throw unreachable(this.#node, undefined);
       if (byte !== NEWLINE) return this.#inTime(this.#read(byte));
-      this.#bytes.skip(1);
+      this.#bytes.pass(1);
     }
   }
 
@@ -58,7 +58,7 @@ export class PartFeed {
       return { kind: 'end', token, pending: Number(pending ?? 0) };
     }
     const [head, token = ''] = await this.#bytes.lookAt(ROW_HEAD, HEAD_BYTES_MAX);
-    this.#bytes.skip(head.length);
+    this.#bytes.pass(head.length);
     return { kind: 'row', token, rest: this.#bytes.line() };
   }
 

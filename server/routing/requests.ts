@@ -119,8 +119,8 @@ export class Requests {
   }
 
   /**
-   * Asks for all parts of the database of a request at once, but for those for which there is nothing to ask; resolves when all replies begin, all of them successes. Throws `Refusal`,
-   * `NOT_FOUND`, `UNREACHABLE`, `UNAVAILABLE`, with no reply left open.
+   * Asks for all parts of the database of a request at once, but for those for which there is nothing to ask; resolves when all replies begin,
+   * all of them successes. Throws `Refusal`, `NOT_FOUND`, `UNREACHABLE`, `UNAVAILABLE`, with no reply left open.
    */
   ofAll(
     exchange: Exchange,

@@ -31,7 +31,7 @@ t.test('values, lines and texts, however they are cut', async (t) => {
     t.equal(await textOf(feed.line()), '');
     const [head, token] = await feed.lookAt(/^\{"seq":"([^"]*)"/, 100);
     t.equal(token, 't');
-    feed.skip(head.length);
+    feed.pass(head.length);
     t.equal(await textOf(feed.line()), ',"id":1}');
     t.equal((await feed.rest(4)).toString(), 'rest');
     t.equal(await feed.peek(), undefined);

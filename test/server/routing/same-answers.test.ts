@@ -261,7 +261,9 @@ for (const count of [2, 3]) {
     const alone = await TestServer.open(t);
     const cluster = await InProcessCluster.start(t, count);
     let turn = 0;
-    for (const asked of [...WRITES, ...LISTS, ...READS, ...CHANGES, ...ENDS]) {
+    // The smaller one is asked half of it: it takes as long as the larger one.
+    const asking = [...LISTS, ...READS, ...CHANGES].filter((_, at) => count > 2 || at % 2 === 0);
+    for (const asked of [...WRITES, ...asking, ...ENDS]) {
       const expected = await answerOf(alone, asked);
       const found = await answerOf(cluster.node(turn++ % count), asked);
       if (!t.same(found, expected, `${asked.method} ${asked.path}`))
