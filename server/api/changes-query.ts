@@ -51,7 +51,8 @@ const PART_HEARTBEAT_MS = 2000;
 const HEARTBEAT_MS_MIN = 50;
 
 /**
- * Reads query, headers and, of a POST, body, unless it was read and is `sent`. Throws `BAD_REQUEST`, `NOT_FOUND`, `TOO_LARGE`, `INVALID_JSON`, `UNSUPPORTED_TYPE`.
+ * Reads query, headers and, of a POST, body, unless it was read and is `sent`. Throws `BAD_REQUEST`, `NOT_FOUND`, `TOO_LARGE`, `INVALID_JSON`,
+ * `UNSUPPORTED_TYPE`.
  */
 export async function changesQuery(
   exchange: Exchange,
