@@ -59,6 +59,7 @@ import {
   openDirectory,
 } from './node-cluster.js';
 import { NodeRecords } from './node-records.js';
+import { Routing } from './routing/routing.js';
 import type { JobRunner } from './splits/job.js';
 import { JobManager } from './splits/job-manager.js';
 import { LiveJobRunner } from './splits/live-job-runner.js';
@@ -101,9 +102,15 @@ export class DivanServer {
     services: Services,
     stopping: AbortController,
     generatedAdmin: DivanServer['generatedAdmin'],
+    isAlone: boolean,
   ) {
-    this.services = services;
-    this.router = newRouter(services);
+    const { members: membership, calls, handlers } = services.cluster;
+    const routing = isAlone
+      ? undefined
+      : new Routing(services, { membership, calls, handlers }, this.handler);
+    this.services = { ...services, elsewhere: routing };
+    const routes = routesOf(this.services);
+    this.router = newRouter(this.services, routing?.around(routes) ?? routes);
     this.generatedAdmin = generatedAdmin;
     this.#stopping = stopping;
   }
@@ -215,7 +222,7 @@ export class DivanServer {
       bodyBudget: new BodyBudget(config.get('chttpd/max_request_bytes_in_flight')),
     };
     jobs.begin();
-    return new DivanServer(services, stopping, generated);
+    return new DivanServer(services, stopping, generated, options.cluster === undefined);
   }
 
   /** Serves a request. Never throws. */
@@ -325,7 +332,7 @@ function metricSources({
   };
 }
 
-function newRouter(services: Services): Router {
+function newRouter(services: Services, routes: readonly Route[]): Router {
   const { config, world, log, version, bodyBudget, metrics } = services;
   const context: ExchangeContext = {
     host: world.host,
@@ -357,7 +364,7 @@ function newRouter(services: Services): Router {
       return ref;
     },
   };
-  return new Router(context, hooks, routesOf(services), config.get('chttpd/max_uri_length'));
+  return new Router(context, hooks, routes, config.get('chttpd/max_uri_length'));
 }
 
 /** Names with an underscore are the server's own, but for some. */

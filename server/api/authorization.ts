@@ -45,6 +45,9 @@ export class Authorization {
   authorize(exchange: Exchange, route: Route): Promise<void> | void {
     // By its signature alone: neither a password nor a cookie lets anybody in there.
     if (route.access === 'peer') return;
+    const { peer } = exchange;
+    // It was found out, and held to what is demanded of browsers, where the request came in.
+    if (peer !== undefined) return this.#check(exchange, route, peer.caller);
     const { headers, socket } = exchange.request;
     const caller = this.#services.authenticator.authenticate({
       authorization: headers.authorization,
@@ -60,7 +63,8 @@ export class Authorization {
   #check(exchange: Exchange, route: Route, caller: Caller): Promise<void> | void {
     exchange.caller = caller;
     exchange.mayGoOn = () => this.#mayGoOn(exchange, route);
-    if (caller.via === 'cookie') this.#checkCookie(exchange, caller);
+    const isOfClient = exchange.peer === undefined;
+    if (caller.via === 'cookie' && isOfClient) this.#checkCookie(exchange, caller);
     return this.#admit(exchange, route, caller);
   }
 
@@ -121,6 +125,11 @@ export class Authorization {
     access: 'database_member' | 'database_admin',
     caller: Caller,
   ): Promise<void> {
+    // The nodes that have its documents decide, each for what it is asked for.
+    if (exchange.peer === undefined && this.#services.elsewhere?.isElsewhere(name) === true) {
+      exchange.isForOthers = true;
+      return;
+    }
     const { security: text } = await this.#services.catalog.get(name).settings.current();
     let security = this.#securities.get(text);
     if (security === undefined) {

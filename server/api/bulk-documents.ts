@@ -96,8 +96,9 @@ class BulkDocuments {
       database,
       items.map((item) => allowed(exchange, item)),
     );
-    // A replicator only wants to hear of what went wrong.
-    const shown = body.newEdits ? rows : rows.filter(({ isError }) => isError);
+    // A replicator only wants to hear of what went wrong; a node that asks for a part, what became of which.
+    const isAll = body.newEdits || exchange.peer !== undefined;
+    const shown = isAll ? rows : rows.filter(({ isError }) => isError);
     exchange.replyText(201, `[${shown.map(({ text }) => text).join(',')}]\n`);
   }
 

@@ -28,6 +28,8 @@ export interface ChangesQuery {
   readonly seqInterval: number;
   /** What a row is about: a document, or, in the database of those, what happened to a database. Documents if it is left out. */
   readonly rows?: 'documents' | 'databases';
+  /** The feed is one of several that another node makes one of. */
+  readonly isPart: boolean;
 }
 
 export interface ChangesBounds {
@@ -45,31 +47,41 @@ const FEEDS: ReadonlyMap<string, FeedKind> = new Map([
 ]);
 
 const COUNT_MAX = Number.MAX_SAFE_INTEGER;
+/** A node that says nothing for longer is taken for one that does not answer. */
+const PART_HEARTBEAT_MS = 2000;
 /** Heartbeats are not sent more often, whatever a client asks for. */
 const HEARTBEAT_MS_MIN = 50;
 
-/** Reads query, headers and, of a POST, body. Throws `BAD_REQUEST`, `NOT_FOUND`, `TOO_LARGE`, `INVALID_JSON`, `UNSUPPORTED_TYPE`. */
+/**
+ * Reads query, headers and, of a POST, body, unless it was read and is `sent`. Throws `BAD_REQUEST`, `NOT_FOUND`, `TOO_LARGE`, `INVALID_JSON`,
+ * `UNSUPPORTED_TYPE`.
+ */
 export async function changesQuery(
   exchange: Exchange,
   { waitMsMax, idsMax }: ChangesBounds,
+  sent?: JsonObject,
 ): Promise<ChangesQuery> {
   const { query } = exchange;
-  const body = exchange.hasBody ? await exchange.jsonObject() : undefined;
-  const feed = feedOf(query);
+  const body = sent ?? (exchange.hasBody ? await exchange.jsonObject() : undefined);
+  const asked = feedOf(query);
+  const shape = exchange.peer?.shape;
+  const feed = shape?.feed ?? asked;
   const timeout = query.integer('timeout', { min: 0, max: COUNT_MAX });
+  const limit = query.integer('limit', { min: 0, max: COUNT_MAX });
   const interval = query.integer('seq_interval', { min: 0, max: COUNT_MAX });
   return {
     feed,
-    since: sinceOf(exchange, feed),
+    since: sinceOf(exchange, asked),
     // As in CouchDB, where a limit of 0 is one of 1.
-    limit: Math.max(1, query.integer('limit', { min: 0, max: COUNT_MAX }) ?? COUNT_MAX),
+    limit: shape?.limit ?? Math.max(1, limit ?? COUNT_MAX),
     descending: query.boolean('descending') === true && feed === 'normal',
-    heartbeatMs: heartbeatOf(query, waitMsMax),
+    heartbeatMs: shape === undefined ? heartbeatOf(query, waitMsMax) : PART_HEARTBEAT_MS,
     timeoutMs: Math.min(timeout ?? waitMsMax, waitMsMax),
     view: viewOf(query),
     allLeaves: isAllDocs(query),
     filter: filterOf(query, body, idsMax),
-    seqInterval: Math.max(1, interval ?? 1),
+    seqInterval: shape === undefined ? Math.max(1, interval ?? 1) : 1,
+    isPart: shape !== undefined,
   };
 }
 

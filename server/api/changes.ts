@@ -14,7 +14,7 @@ import type { Exchange } from '../http/exchange.js';
 import type { Route } from '../http/router.js';
 import type { ServerHost } from '../world.js';
 import { type ChangesQuery, changesQuery } from './changes-query.js';
-import { FEED_FORMATS } from './feed-format.js';
+import { feedFormat } from './feed-format.js';
 import { FeedWriter } from './feed-writer.js';
 import type { Services } from './services.js';
 
@@ -58,10 +58,14 @@ export async function serveFeed(
     await new Feed({ ...feed, watch: undefined }).run();
     return;
   }
-  const close = limits.open(exchange.caller.name, {
-    total: config.get('chttpd/max_changes_feeds'),
-    perUser: config.get('chttpd/max_changes_feeds_per_user'),
-  });
+  // It is counted where the client is.
+  const { isPart } = query;
+  const close = isPart
+    ? () => undefined
+    : limits.open(exchange.caller.name, {
+        total: config.get('chttpd/max_changes_feeds'),
+        perUser: config.get('chttpd/max_changes_feeds_per_user'),
+      });
   const watch = new ChangeWatch(world.host, database, [stopping, exchange.signal]);
   try {
     await new Feed({ ...feed, watch }).run();
@@ -129,7 +133,7 @@ class Feed {
     try {
       for (;;) {
         const stalled = await this.#changes.read((reading) => this.#write(reading), changed);
-        if (stalled === undefined) return;
+        if (stalled === undefined) return await this.#caughtUp();
         await stalled.waiting;
         this.#sentMs = this.#host.now();
       }
@@ -141,8 +145,18 @@ class Feed {
     }
   }
 
+  async #caughtUp(): Promise<void> {
+    const isTold = this.#query.isPart && !this.#isFinished;
+    if (isTold) await this.#writer?.mark(this.#changes.position.token());
+  }
+
   async #write(reading: ChangesReading): Promise<Stalled | undefined> {
     this.#writer ??= await this.#begin();
+    if (this.#query.limit === 0) {
+      this.#pending = await reading.pending();
+      this.#isFinished = true;
+      return undefined;
+    }
     for await (const run of reading.runs()) {
       if (this.#writer.out.closed || this.#watch?.ended === true) this.#isFinished = true;
       const stalled = this.#isFinished
@@ -161,14 +175,14 @@ class Feed {
   /** The reply begins when something could be read, so that a failure before has its status. */
   async #begin(): Promise<FeedWriter> {
     const out = this.#exchange.stream(200, {
-      'Content-Type': FEED_FORMATS[this.#query.feed].contentType,
+      'Content-Type': feedFormat(this.#query).contentType,
     });
     const writer = new FeedWriter(out, this.#query);
     if (out.closed) this.#isFinished = true;
-    else if (this.#watch === undefined) await writer.begin();
     else {
-      this.#exchange.response.flushHeaders();
+      if (this.#watch !== undefined) this.#exchange.response.flushHeaders();
       await writer.begin();
+      if (this.#query.isPart) await writer.mark(this.#changes.position.token());
     }
     return writer;
   }

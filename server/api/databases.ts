@@ -118,7 +118,7 @@ class Databases {
     if (out.closed) return;
     await out.text('[');
     for (const [index, name] of names.entries()) {
-      const info = await this.#infoIfThere(name);
+      const info = await this.#infoIfThere(name, exchange);
       const row: JsonValue =
         info === undefined ? { key: name, error: 'not_found' } : { key: name, info };
       await out.text(`${index === 0 ? '' : ','}\n${JSON.stringify(row)}`);
@@ -128,14 +128,12 @@ class Databases {
   }
 
   /** Undefined if there is no such database, or none any more: the others are told of all the same. */
-  async #infoIfThere(name: string): Promise<JsonValue | undefined> {
-    const { catalog, directory } = this.#services;
-    const placement = directory.find(name);
-    if (placement === undefined) return undefined;
+  async #infoIfThere(name: string, exchange: Exchange): Promise<JsonValue | undefined> {
+    const { catalog, directory, elsewhere } = this.#services;
+    if (directory.find(name) === undefined) return undefined;
+    if (elsewhere?.isElsewhere(name) === true) return elsewhere.databaseInfo(name, exchange);
     const database = catalog.find(name);
-    if (database === undefined) {
-      throw new DivanError('UNAVAILABLE', `nothing of ${name} is on this node`);
-    }
+    if (database === undefined) return undefined;
     try {
       return await databaseInfo(database);
     } catch (error) {

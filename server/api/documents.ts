@@ -311,7 +311,7 @@ class Documents {
 const EMPTY_BODY = Buffer.from('{}');
 
 /** `Destination: <id>[?rev=<rev>]`, percent-encoded. Throws `BAD_REQUEST`. */
-function destinationOf(exchange: Exchange): { id: Uint8Array; rev: Revision | undefined } {
+export function destinationOf(exchange: Exchange): { id: Uint8Array; rev: Revision | undefined } {
   const header = exchange.header('destination');
   if (header === undefined || header === '') {
     throw new DivanError('BAD_REQUEST', 'Destination header is mandatory for COPY.');

@@ -1,5 +1,5 @@
 /** How the kinds of feeds are written, as CouchDB does. */
-import type { FeedKind } from './changes-query.js';
+import type { ChangesQuery, FeedKind } from './changes-query.js';
 
 export interface FeedFormat {
   readonly contentType: string;
@@ -46,7 +46,21 @@ const EVENTS: FeedFormat = {
   end: () => '',
 };
 
-export const FEED_FORMATS: Readonly<Record<FeedKind, FeedFormat>> = {
+/** Of the part of one node: rows, and lines that say how far it has read, and how it ended. */
+const PARTS: FeedFormat = {
+  ...LINES,
+  end: (lastSeq, pending) => `${PART_END}${lastSeq} ${pending}\n`,
+};
+
+/** What begins lines of a part that are no rows. */
+export const PART_MARK = '~';
+export const PART_END = '!';
+
+export function feedFormat({ feed, isPart }: Pick<ChangesQuery, 'feed' | 'isPart'>): FeedFormat {
+  return isPart ? PARTS : FEED_FORMATS[feed];
+}
+
+const FEED_FORMATS: Readonly<Record<FeedKind, FeedFormat>> = {
   normal: LIST,
   longpoll: LIST,
   continuous: LINES,

@@ -11,7 +11,7 @@ import { ReadDocument, type ViewOptions } from '../databases/document-view.js';
 import type { Position } from '../databases/since-token.js';
 import type { ReplyStream } from '../http/reply-stream.js';
 import type { ChangesQuery } from './changes-query.js';
-import { FEED_FORMATS, type FeedFormat } from './feed-format.js';
+import { type FeedFormat, feedFormat, PART_MARK } from './feed-format.js';
 
 /** What whoever writes must wait for before it goes on. */
 export interface Written {
@@ -29,12 +29,18 @@ export class FeedWriter {
   constructor(out: ReplyStream, query: ChangesQuery) {
     this.out = out;
     this.#query = query;
-    this.#format = FEED_FORMATS[query.feed];
+    this.#format = feedFormat(query);
   }
 
   /** Sends the beginning, even if there is nothing more to send yet. */
   async begin(): Promise<void> {
     await this.out.text(this.#format.head);
+    await this.out.flush();
+  }
+
+  /** Of a part: says how far all of it is read. */
+  async mark(seq: string): Promise<void> {
+    await this.out.text(`${PART_MARK}${seq}\n`);
     await this.out.flush();
   }
 

@@ -6,7 +6,7 @@ import type { Services } from './services.js';
 
 /** A route of this node, for the admins of the server. `path` is what follows the name; '' for the node itself. */
 export function nodeRoute(
-  { config }: Services,
+  { cluster }: Services,
   method: Method,
   path: string,
   handle: Route['handle'],
@@ -17,7 +17,7 @@ export function nodeRoute(
     access: 'server_admin',
     handle: (exchange: Exchange) => {
       const node = exchange.param('node');
-      if (node === '_local' || node === config.get('node/name')) return handle(exchange);
+      if (node === '_local' || node === cluster.members.self.name) return handle(exchange);
       throw new DivanError('NOT_FOUND', `there is no node ${node.slice(0, 100)}`);
     },
   };

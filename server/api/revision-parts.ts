@@ -76,7 +76,7 @@ export async function replyMultipart(
   kind: 'mixed' | 'related',
   parts: AsyncIterable<OutgoingPart>,
 ): Promise<void> {
-  const boundary = newBoundary(services);
+  const boundary = exchange.peer?.shape.boundary ?? newBoundary(services);
   const headers = { 'Content-Type': multipartType(kind, boundary) };
   await exchange.replyChunks(200, writeMultipart(boundary, parts), headers);
 }

@@ -15,6 +15,8 @@ import type { DatabaseUpdates } from '../databases/database-updates.js';
 import type { Directory } from '../databases/placement.js';
 import type { ShardPool } from '../databases/shard-pool.js';
 import type { Cors } from '../http/cors.js';
+import type { Exchange } from '../http/exchange.js';
+import type { JsonValue } from '../http/json-value.js';
 import type { BodyBudget } from '../http/request-body.js';
 import type { Metrics } from '../metrics.js';
 import type { NodeRecords } from '../node-records.js';
@@ -23,6 +25,13 @@ import type { JobManager } from '../splits/job-manager.js';
 import type { Uuids } from '../uuids.js';
 import type { ServerWorld } from '../world.js';
 import type { FeedLimits } from './feed-limits.js';
+
+/** What routes ask of databases of which some or all is on other nodes. */
+export interface Elsewhere {
+  isElsewhere(name: string): boolean;
+  /** What `GET /{db}` tells the caller of an exchange. Throws `NOT_FOUND`, and `UNREACHABLE` for a node that does not answer. */
+  databaseInfo(name: string, exchange: Exchange): Promise<JsonValue>;
+}
 
 export interface Services {
   readonly world: ServerWorld;
@@ -40,6 +49,8 @@ export interface Services {
   readonly catalog: Catalog;
   /** Which databases there are, and where. */
   readonly directory: Directory;
+  /** Databases that are not wholly on this node; undefined where there can be none. */
+  readonly elsewhere?: Elsewhere | undefined;
   readonly uuids: Uuids;
   readonly cors: Cors;
   readonly hasher: PasswordHasher;

@@ -26,6 +26,8 @@ import {
 } from './session-cookie.js';
 
 export interface StoredUser {
+  /** Its document is on another node, which may change it without this one hearing of that in time. */
+  readonly isElsewhere?: boolean;
   readonly roles: readonly string[];
   readonly password: PasswordRecord;
 }
@@ -75,6 +77,7 @@ export interface Login {
 
 /** Of a user, or, without roles, of an admin. */
 interface Account {
+  readonly isElsewhere?: boolean;
   readonly password: PasswordRecord;
   readonly roles?: readonly string[];
 }
@@ -94,9 +97,12 @@ interface Session {
 
 interface Verified {
   readonly caller: Caller;
+  readonly isElsewhere: boolean;
   readonly salt: string;
 }
 
+/** How long what is known of users elsewhere is believed. */
+const ELSEWHERE_MS = 3000;
 const WRONG = 'Name or password is incorrect.';
 const ADMIN_ROLES = ['_admin'];
 
@@ -201,8 +207,8 @@ export class Authenticator {
     const credentials = parseBasic(authorization);
     if (credentials === undefined) throw new DivanError('UNAUTHORIZED', WRONG);
     const changes = this.#changes;
-    return this.#verifyOnce(key, { ...credentials, address }).then(({ caller }) => {
-      this.#remember(key, caller, changes);
+    return this.#verifyOnce(key, { ...credentials, address }).then(({ caller, isElsewhere }) => {
+      this.#remember(key, caller, changes, isElsewhere);
       return caller;
     });
   }
@@ -228,7 +234,9 @@ export class Authenticator {
       const isRight = await hasher.verify(password, account?.password);
       if (!isRight || account === undefined) throw new DivanError('UNAUTHORIZED', WRONG);
       this.#backoff.succeed(name, address);
-      return { caller: callerOf(name, account, 'basic'), salt: account.password.salt };
+      const isElsewhere = isUserElsewhere(account);
+      const { salt } = account.password;
+      return { caller: callerOf(name, account, 'basic'), salt, isElsewhere };
     } catch (error) {
       if (!isDivanError(error, 'UNAUTHORIZED')) this.#backoff.cancel(name, address);
       throw error;
@@ -258,7 +266,7 @@ export class Authenticator {
     if (!isGenuine(token, this.#options.secret, salt)) return NOBODY;
     const caller = callerOf(token.name, account, 'cookie');
     this.#sessions.set(caller, { salt, madeAt: token.madeAt });
-    this.#remember(key, caller, changes);
+    this.#remember(key, caller, changes, isUserElsewhere(account));
     return caller;
   }
 
@@ -299,10 +307,11 @@ export class Authenticator {
   }
 
   /** Not if an admin or a user changed since `#changes` was `changes`: it may have been this one. */
-  #remember(key: string, caller: Caller, changes: number): void {
+  #remember(key: string, caller: Caller, changes: number, isElsewhere: boolean): void {
     if (changes !== this.#changes) return;
     const { host, config } = this.#options;
-    const untilMs = host.now() + config.get('chttpd_auth_cache/max_lifetime');
+    const lifetime = config.get('chttpd_auth_cache/max_lifetime');
+    const untilMs = host.now() + (isElsewhere ? Math.min(lifetime, ELSEWHERE_MS) : lifetime);
     this.#remembered.set(key, { caller, untilMs });
     const [oldest] = this.#remembered.keys();
     const isFull = this.#remembered.size > config.get('chttpd_auth_cache/max_objects');
@@ -317,6 +326,10 @@ export class Authenticator {
       if (name === undefined || caller.name === name) this.#remembered.delete(key);
     }
   }
+}
+
+function isUserElsewhere({ isElsewhere }: Account): boolean {
+  return isElsewhere === true;
 }
 
 /** What begins with `_` is no role that a document can give (CVE-2017-12635). */

@@ -29,10 +29,18 @@ export interface UserRevision {
   readonly document: JsonObject;
 }
 
+/** Reads users whose documents are on other nodes. */
+export interface UsersElsewhere {
+  /** Undefined if the document of an id belongs to this node. Throws `UNREACHABLE`, naming the node. */
+  winner(id: string): Promise<UserRevision | undefined> | undefined;
+}
+
 export class UserStore implements UserSource, WriteGuard {
   readonly #hasher: PasswordHasher;
   readonly #listeners = new Set<ChangeListener>();
+  readonly #writeListeners = new Set<(name: string) => void>();
   #catalog: Catalog | undefined;
+  #elsewhere: UsersElsewhere | undefined;
 
   constructor(hasher: PasswordHasher) {
     this.#hasher = hasher;
@@ -46,13 +54,20 @@ export class UserStore implements UserSource, WriteGuard {
     });
   }
 
-  async find(name: string): Promise<StoredUser | undefined> {
-    const id = USER_PREFIX + name;
-    const winner = await this.winner(id);
-    return winner === undefined ? undefined : storedUserOf(id, winner.document);
+  /** Says where those users are that are not here. */
+  attachElsewhere(elsewhere: UsersElsewhere): void {
+    this.#elsewhere = elsewhere;
   }
 
-  /** The winning revision of a document; undefined for what is not there or deleted. */
+  async find(name: string): Promise<StoredUser | undefined> {
+    const id = USER_PREFIX + name;
+    const elsewhere = this.#elsewhere?.winner(id);
+    const winner = await (elsewhere ?? this.winner(id));
+    const user = winner === undefined ? undefined : storedUserOf(id, winner.document);
+    return user === undefined || elsewhere === undefined ? user : { ...user, isElsewhere: true };
+  }
+
+  /** The winning revision of a document that belongs to this node; undefined for what is not there or deleted. */
   async winner(id: string): Promise<UserRevision | undefined> {
     const database = this.#catalog?.find(USERS_DATABASE);
     if (database === undefined) return undefined;
@@ -92,7 +107,20 @@ export class UserStore implements UserSource, WriteGuard {
 
   written(id: Uint8Array): void {
     const name = userNameOf(Buffer.from(id).toString());
-    if (name !== undefined) this.#tell(name);
+    if (name === undefined) return;
+    this.#tell(name);
+    for (const listener of this.#writeListeners) listener(name);
+  }
+
+  /** Calls the listener, which must not throw, when a user was written here. Returns what ends that. */
+  onWritten(listener: (name: string) => void): () => void {
+    this.#writeListeners.add(listener);
+    return () => this.#writeListeners.delete(listener);
+  }
+
+  /** Another node says that it wrote a user. */
+  heard(name: string): void {
+    this.#tell(name);
   }
 
   #tell(name: string | undefined): void {

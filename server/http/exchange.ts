@@ -5,6 +5,7 @@ import type { Host } from '../../engine/file/host.js';
 import { type Caller, NOBODY } from '../auth/caller.js';
 import { formatETag, isNotModified } from './etags.js';
 import { type JsonObject, type JsonValue, objectOf, parseJson } from './json-value.js';
+import { type PeerContext, peerOf } from './peer-context.js';
 import { Query } from './query.js';
 import { ReplyStream } from './reply-stream.js';
 import {
@@ -37,6 +38,7 @@ export interface ExchangeContext {
 
 export type Headers = Readonly<Record<string, string>>;
 
+const PEER_STALLED_MS = 60 * 60 * 1000;
 const JSON_TYPE = 'application/json';
 /** Longer bodies cost more to copy than a second buffer costs to send. */
 const JOINED_BYTES_MAX = 8 * 1024;
@@ -50,6 +52,8 @@ export class Exchange {
   caller: Caller = NOBODY;
   /** Set with the caller: it is an admin of the database in the path, or of the server. */
   isDatabaseAdmin = false;
+  /** Set with the caller: whether it may is for other nodes to decide, and was not decided here. */
+  isForOthers = false;
   /** Set with the caller: whether it would be let in now, which replies that last ask for from time to time. */
   mayGoOn: () => Promise<boolean> = () => Promise.resolve(true);
   /** Names and values by turns, sent along with the reply. */
@@ -83,6 +87,11 @@ export class Exchange {
 
   get isHead(): boolean {
     return this.request.method === 'HEAD';
+  }
+
+  /** What a node that passes the request on says of it; undefined for a client. */
+  get peer(): PeerContext | undefined {
+    return peerOf(this.request.socket);
   }
 
   get limits(): ExchangeLimits {
@@ -223,7 +232,9 @@ export class Exchange {
   stream(status: number, headers: Headers = { 'Content-Type': JSON_TYPE }): ReplyStream {
     this.#writeHead(status, headers);
     if (this.isHead) this.response.end();
-    return new ReplyStream(this.response, this.#context.host, this.limits.stalledMs);
+    // A node may have to read long from others before it goes on here; if it is gone, the connection is.
+    const stalledMs = this.peer === undefined ? this.limits.stalledMs : PEER_STALLED_MS;
+    return new ReplyStream(this.response, this.#context.host, stalledMs);
   }
 
   /** Replies with chunks as they come. */

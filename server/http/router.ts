@@ -8,6 +8,7 @@ import { DivanError, isDivanError } from '../../engine/errors.js';
 import { errorReply, isInternalError } from './error-table.js';
 import { Exchange, type ExchangeContext } from './exchange.js';
 import { parseTarget, type RequestTarget } from './path.js';
+import { ERROR_CODE_HEADER } from './peer-context.js';
 
 /**
  * Who may call a route. `anyone`: whoever reaches the port. `reader`: anyone, unless valid users are required. `server_admin`: admins of
@@ -154,6 +155,7 @@ export class Router {
       return;
     }
     const { status, error: name, reason } = isKnown ? errorReply(error) : DEFECT;
+    if (isKnown && exchange.peer !== undefined) exchange.setHeader(ERROR_CODE_HEADER, error.code);
     if (error instanceof MethodNotAllowed) exchange.setHeader('Allow', error.allow);
     if (status === 401) exchange.setHeader('WWW-Authenticate', 'Basic realm="Divan"');
     exchange.reply(

@@ -46,6 +46,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['server/setup/'],
   ['server/metrics.ts'],
   ['server/api/'],
+  ['server/routing/'],
   ['server/'],
   ['tools/', 'fixtures/'],
   ['bench/'],

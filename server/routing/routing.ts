@@ -1,0 +1,187 @@
+/**
+ * Requests on any node: what is asked of a database that is not wholly here is passed on to the nodes that have it, and their answers are put
+ * together. A database that is all here is served as on a node alone.
+ */
+import type { RequestListener } from 'node:http';
+import { DivanError } from '../../engine/errors.js';
+import { documentId } from '../api/documents.js';
+import type { Elsewhere, Services } from '../api/services.js';
+import type { CallHandlers, PeerCalls } from '../cluster/peers.js';
+import type { Membership } from '../cluster/shared-records.js';
+import type { Exchange } from '../http/exchange.js';
+import type { JsonValue } from '../http/json-value.js';
+import type { Route } from '../http/router.js';
+import { copy } from './copying.js';
+import { DividedReads } from './divided-reads.js';
+import { DividedWrites } from './divided-writes.js';
+import { InnerServer } from './inner-server.js';
+import { mergedChanges } from './merged-changes.js';
+import { MergedLists } from './merged-lists.js';
+import { Owners } from './owners.js';
+import { Passing } from './passing.js';
+import { Refusal, sendOn } from './replies.js';
+import { Requests } from './requests.js';
+import { RemoteUsers } from './users-elsewhere.js';
+import { WholeDatabase } from './whole-database.js';
+
+/** How a node calls others. */
+export interface RoutingSeams {
+  readonly membership: Membership;
+  readonly calls: PeerCalls;
+  readonly handlers: CallHandlers;
+}
+
+type Serve = Route['handle'];
+
+/** Of one document, or of something in it. */
+const DOCUMENT_PATHS: ReadonlySet<string> = new Set([
+  '/:db/:doc',
+  '/:db/_design/:ddoc',
+  '/:db/_local/:local',
+  '/:db/:doc/*',
+  '/:db/_design/:ddoc/*',
+]);
+/** What the directory answers on every node. */
+const EVERYWHERE: ReadonlySet<string> = new Set(['PUT /:db', 'DELETE /:db']);
+const SHARDS_PATH = '/:db/_shards';
+const NODE_PATH = '/_node/:node';
+
+export class Routing implements Elsewhere {
+  readonly #owners: Owners;
+  readonly #requests: Requests;
+  readonly #whole: WholeDatabase;
+  readonly #services: Services;
+  readonly #membership: Membership;
+
+  /** `handler` serves what other nodes pass on: the same routes as those of clients. */
+  constructor(services: Services, seams: RoutingSeams, handler: RequestListener) {
+    const { membership, calls, handlers } = seams;
+    const { world, catalog, directory: placements, users } = services;
+    const { host } = world;
+    const self = () => membership.self;
+    this.#services = services;
+    this.#membership = membership;
+    this.#owners = new Owners(host, placements, self);
+    const inner = new InnerServer(handler);
+    const passing = new Passing({ host, catalog, placements, calls, self, inner }, handlers);
+    this.#requests = new Requests(this.#owners, passing);
+    this.#whole = new WholeDatabase(this.#owners, this.#requests);
+    new RemoteUsers({ owners: this.#owners, calls, membership, users, catalog }, handlers);
+  }
+
+  isElsewhere(name: string): boolean {
+    return this.#owners.isElsewhere(name);
+  }
+
+  async databaseInfo(name: string, exchange: Exchange): Promise<JsonValue> {
+    try {
+      return await this.#whole.info(exchange, name);
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+      throw new DivanError('UNREACHABLE', `${name}: ${error.message}`, {}, error);
+    }
+  }
+
+  /** The routes, which serve databases and nodes wherever they are. */
+  around(routes: readonly Route[]): Route[] {
+    const table = this.#table();
+    return routes.map((route) => {
+      const { method, path, handle } = route;
+      if (path.startsWith(NODE_PATH)) return { ...route, handle: this.#ofNode(handle) };
+      const key = `${method} ${path}`;
+      if (!path.startsWith('/:db') || EVERYWHERE.has(key)) return route;
+      if (path === SHARDS_PATH || path.startsWith(`${SHARDS_PATH}/`)) return route;
+      const elsewhere = table.get(key) ?? this.#ofDocument(route);
+      if (elsewhere === undefined) throw new RangeError(`nothing serves ${key} elsewhere`);
+      return { ...route, handle: this.#choosing(handle, elsewhere) };
+    });
+  }
+
+  #choosing(here: Serve, elsewhere: Serve): Serve {
+    return (exchange) => {
+      // What another node passes on is served with what is here, or not at all: nothing goes round in circles.
+      if (exchange.peer !== undefined) return here(exchange);
+      // Even if all of it has come here since, whether the caller may is still to be decided by whoever has it.
+      const isElsewhere = exchange.isForOthers || this.isElsewhere(exchange.param('db'));
+      return isElsewhere ? refusing(exchange, elsewhere) : here(exchange);
+    };
+  }
+
+  #ofDocument({ method, path }: Route): Serve | undefined {
+    if (!DOCUMENT_PATHS.has(path)) return undefined;
+    if (method === 'COPY') return (exchange) => copy(this.#owners, this.#requests, exchange);
+    return async (exchange) =>
+      sendOn(exchange, await this.#requests.ofDocument(exchange, documentId(exchange)));
+  }
+
+  #ofNode(here: Serve): Serve {
+    return async (exchange) => {
+      const name = exchange.param('node');
+      const node = this.#membership.named(name);
+      const isHere = name === '_local' || node?.identity === this.#membership.self.identity;
+      if (isHere || node === undefined || exchange.peer !== undefined) return here(exchange);
+      return sendOn(exchange, await this.#requests.passOn(exchange, node));
+    };
+  }
+
+  #table(): ReadonlyMap<string, Serve> {
+    const { world, config, feeds: limits, stopping } = this.#services;
+    const requests = this.#requests;
+    const whole = this.#whole;
+    const lists = new MergedLists(config, this.#owners, requests);
+    const writes = new DividedWrites(this.#services, this.#owners, requests);
+    const reads = new DividedReads(this.#services, this.#owners, requests);
+    const feeds = { host: world.host, config, limits, stopping, requests };
+    const first: Serve = (exchange) => whole.ofFirst(exchange);
+    const each: Serve = (exchange) => whole.ofEach(exchange);
+    const changes: Serve = (exchange) => mergedChanges(feeds, exchange);
+    const listed = ['_all_docs', '_design_docs', '_local_docs'].flatMap(
+      (kind): [string, Serve][] => [
+        [`GET /:db/${kind}`, (exchange) => lists.list(exchange, kind)],
+        [`POST /:db/${kind}`, (exchange) => lists.list(exchange, kind)],
+        [`POST /:db/${kind}/queries`, (exchange) => lists.queries(exchange, kind)],
+      ],
+    );
+    const settings = ['_security', '_revs_limit', '_purged_infos_limit'].flatMap(
+      (path): [string, Serve][] => [
+        [`GET /:db/${path}`, first],
+        [`PUT /:db/${path}`, each],
+      ],
+    );
+    const upkeep = [
+      '_ensure_full_commit',
+      '_compact',
+      '_compact/:ddoc',
+      '_view_cleanup',
+      '_sync_shards',
+    ].map((path): [string, Serve] => [`POST /:db/${path}`, each]);
+    return new Map<string, Serve>([
+      ['GET /:db', async (exchange) => this.#replyInfo(exchange)],
+      ['POST /:db', (exchange) => writes.postOne(exchange)],
+      ['POST /:db/_bulk_docs', (exchange) => writes.postMany(exchange)],
+      ['POST /:db/_bulk_get', (exchange) => reads.bulkGet(exchange)],
+      ['POST /:db/_revs_diff', (exchange) => reads.revisions(exchange, undefined)],
+      ['POST /:db/_missing_revs', (exchange) => reads.revisions(exchange, 'missing_revs')],
+      ['POST /:db/_purge', (exchange) => reads.purge(exchange)],
+      ['GET /:db/_changes', changes],
+      ['POST /:db/_changes', changes],
+      ...listed,
+      ...settings,
+      ...upkeep,
+    ]);
+  }
+
+  async #replyInfo(exchange: Exchange): Promise<void> {
+    exchange.reply(200, await this.#whole.info(exchange, exchange.param('db')));
+  }
+}
+
+/** Replies what a node refuses with. */
+async function refusing(exchange: Exchange, serve: Serve): Promise<void> {
+  try {
+    await serve(exchange);
+  } catch (error) {
+    if (!(error instanceof Refusal) || exchange.response.headersSent) throw error;
+    error.reply(exchange);
+  }
+}
