@@ -25,8 +25,8 @@ t.test('a head and its answer', async (t) => {
   t.same(await b.peers.call(b.node, 'head', {}), { from: b.node.identity }, 'of itself');
   const hello = await a.peers.call(b.node, 'hello', {});
   t.same(hello, { ...b.node, protocol: PROTOCOL, boot: b.callServer.boot });
-  b.handlers.on('records/push', async () => ({ path: true }));
-  t.same(await a.peers.call(b.node, 'records/push', {}), { path: true });
+  b.handlers.on('with/path', async () => ({ path: true }));
+  t.same(await a.peers.call(b.node, 'with/path', {}), { path: true });
   const connections = b.server.listener.connections;
   for (let i = 0; i < 20; i++) await a.peers.call(b.node, 'head', {});
   t.equal(b.server.listener.connections, connections, 'connections are kept');
