@@ -35,10 +35,15 @@ import { openIdentity } from './auth/node-identity.js';
 import { PasswordHasher } from './auth/password-hasher.js';
 import { USERS_DATABASE } from './auth/user-documents.js';
 import { UserStore } from './auth/user-store.js';
+import type { CallHandlers, PeerCalls } from './cluster/peers.js';
+import type { Membership, SharedRecords } from './cluster/shared-records.js';
 import type { Config } from './config/config.js';
 import { Catalog } from './databases/catalog.js';
+import { CatalogDirectory } from './databases/catalog-directory.js';
 import { Compactions } from './databases/compaction.js';
 import { isSystemName } from './databases/database-name.js';
+import { ClusterDirectory } from './databases/directory.js';
+import type { Directory } from './databases/placement.js';
 import { namesOfShardFile } from './databases/shard-map.js';
 import { ShardPool } from './databases/shard-pool.js';
 import { Cors } from './http/cors.js';
@@ -69,12 +74,22 @@ export interface ServerOptions {
   readonly hashThreads?: 0 | 1;
   /** Threads for a compaction; 0 for none, as a storage that only this thread can reach needs. */
   readonly rewriteWorkers?: number | undefined;
+  /** What this node has in common with others; undefined for a node alone. */
+  readonly cluster?: ClusterSeams | undefined;
   /** Does the work of jobs that split and merge shards; undefined for the one that does it on the shards that are open. */
   readonly runner?: JobRunner | undefined;
 }
 
 /** An overlay takes at most so much memory; many shards may be open. */
 const OVERLAY_BYTES = 32 * 1024 * 1024;
+
+/** How this node knows of others. */
+export interface ClusterSeams {
+  readonly records: SharedRecords;
+  readonly membership: Membership;
+  readonly calls: PeerCalls;
+  readonly handlers: CallHandlers;
+}
 
 export class DivanServer {
   readonly services: Services;
@@ -160,6 +175,7 @@ export class DivanServer {
         options.runner ??
         new LiveJobRunner({ world, config, catalog, pool, dataDir, workers, watchEventLoop }),
     });
+    const directory = await openDirectory(options, catalog, uuid);
     const stopping = new AbortController();
     // Any number of feeds listen to it.
     setMaxListeners(0, stopping.signal);
@@ -178,6 +194,7 @@ export class DivanServer {
       version,
       uuid,
       catalog,
+      directory,
       jobs,
       admins,
       users,
@@ -208,6 +225,7 @@ export class DivanServer {
       const { catalog } = this.services;
       await Promise.all(catalog.names().map((name) => catalog.find(name)?.flushLater()));
       await this.services.jobs.close();
+      await this.services.directory.close();
       await this.services.compactions.close();
       await this.services.pool.close();
     } finally {
@@ -216,6 +234,23 @@ export class DivanServer {
       await this.services.records.close();
     }
   }
+}
+
+function openDirectory(
+  { world, config, log, cluster }: ServerOptions,
+  catalog: Catalog,
+  uuid: string,
+): Promise<Directory> {
+  if (cluster === undefined) {
+    const self = () => ({ name: config.get('node/name'), identity: uuid, url: '' });
+    return Promise.resolve(new CatalogDirectory(catalog, self));
+  }
+  const onError = (name: string, err: unknown) =>
+    log.warn(
+      { err, name },
+      'a database is not yet what the cluster says it is; this is tried again',
+    );
+  return ClusterDirectory.open({ ...cluster, world, catalog, onError }, cluster.handlers);
 }
 
 function routesOf(services: Services): Route[] {

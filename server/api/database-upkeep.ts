@@ -1,9 +1,11 @@
 /** `_ensure_full_commit`, `_compact`, `_view_cleanup`, `_purge`, `_shards`, `_sync_shards`: what operators do with a database. */
 import { DivanError } from '../../engine/errors.js';
 import { checkId, isLocalId } from '../../engine/shard/document.js';
-import { formatRange } from '../../engine/shard/hash.js';
+import { formatRange, hashOf, isInRange, type ShardRange } from '../../engine/shard/hash.js';
 import { formatRev, parseRev, type Revision } from '../../engine/shard/revision.js';
 import type { Database } from '../databases/database.js';
+import { checkDatabaseName } from '../databases/database-name.js';
+import type { Placement } from '../databases/placement.js';
 import type { Exchange } from '../http/exchange.js';
 import { type JsonObject, type JsonValue, stringsOf } from '../http/json-value.js';
 import { REST, type Route } from '../http/router.js';
@@ -35,6 +37,25 @@ export function databaseUpkeepRoutes(services: Services): Route[] {
 interface Purge {
   readonly id: string;
   readonly revs: readonly Revision[];
+}
+
+interface PlacedRange {
+  readonly range: ShardRange;
+  readonly name: string;
+  /** The names of the nodes that have it. */
+  readonly nodes: readonly string[];
+}
+
+/** In their order. */
+function rangesOf({ parts }: Placement): PlacedRange[] {
+  const ranges = new Map<string, PlacedRange>();
+  for (const { node, shards } of parts) {
+    for (const { range } of shards) {
+      const name = formatRange(range);
+      ranges.set(name, { range, name, nodes: [...(ranges.get(name)?.nodes ?? []), node.name] });
+    }
+  }
+  return [...ranges.values()].sort((a, b) => a.range.start - b.range.start);
 }
 
 class Upkeep {
@@ -86,24 +107,31 @@ class Upkeep {
   }
 
   shards(exchange: Exchange): void {
-    const { shards } = this.#database(exchange);
-    const ranges = shards.map(({ range }): [string, JsonValue] => [
-      formatRange(range),
-      this.#nodes,
-    ]);
-    exchange.reply(200, { shards: Object.fromEntries(ranges) });
+    const nodes = new Map<string, JsonValue>();
+    for (const range of rangesOf(this.#placement(exchange))) {
+      nodes.set(range.name, range.nodes);
+    }
+    exchange.reply(200, { shards: Object.fromEntries(nodes) });
   }
 
   shardOf(exchange: Exchange): void {
-    const database = this.#database(exchange);
+    const placement = this.#placement(exchange);
     const id = Buffer.from(exchange.param(REST));
     checkId(id);
-    const { range } = database.shardOf(id);
-    exchange.reply(200, { range: formatRange(range), nodes: this.#nodes });
+    const hash = hashOf(id, placement.hashRule);
+    const found = rangesOf(placement).find(({ range }) => isInRange(hash, range));
+    if (found === undefined) {
+      throw new DivanError('UNAVAILABLE', 'the range of the document is on no node that is known');
+    }
+    exchange.reply(200, { range: found.name, nodes: found.nodes });
   }
 
-  get #nodes(): string[] {
-    return [this.#services.config.get('node/name')];
+  #placement(exchange: Exchange): Placement {
+    const name = exchange.param('db');
+    const placement = this.#services.directory.find(name);
+    if (placement !== undefined) return placement;
+    checkDatabaseName(name);
+    throw new DivanError('NOT_FOUND', 'Database does not exist.');
   }
 
   #database(exchange: Exchange): Database {

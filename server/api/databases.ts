@@ -68,14 +68,14 @@ class Databases {
   }
 
   async create(exchange: Exchange): Promise<void> {
-    const { catalog, config } = this.#services;
+    const { directory, config } = this.#services;
     const { query } = exchange;
     const name = exchange.param('db');
     const partitioned = query.boolean('partitioned') === true;
     if (partitioned && isSystemName(name)) {
       throw new DivanError('BAD_REQUEST', 'Cannot partition a system database');
     }
-    await catalog.create(name, {
+    const isEverywhere = await directory.create(name, {
       q: query.integer('q', { min: 1, max: Q_MAX }) ?? config.get('cluster/q'),
       copies: query.integer('n', { min: 1, max: Q_MAX }) ?? config.get('cluster/n'),
       hashRule: partitioned ? 'partition' : 'document',
@@ -83,7 +83,7 @@ class Databases {
     });
     const { host } = exchange.request.headers;
     const location = `http://${host ?? 'localhost'}/${encodeURIComponent(name)}`;
-    exchange.reply(201, { ok: true }, { Location: location });
+    exchange.reply(isEverywhere ? 201 : 202, { ok: true }, { Location: location });
   }
 
   async info(exchange: Exchange): Promise<void> {
@@ -98,8 +98,8 @@ class Databases {
         'You tried to DELETE a database with a ?rev= parameter. Did you mean to DELETE a document instead?',
       );
     }
-    await this.#services.catalog.remove(exchange.param('db'));
-    exchange.reply(200, { ok: true });
+    const isEverywhere = await this.#services.directory.remove(exchange.param('db'));
+    exchange.reply(isEverywhere ? 200 : 202, { ok: true });
   }
 
   list(exchange: Exchange): void {
@@ -132,8 +132,13 @@ class Databases {
 
   /** Undefined if there is no such database, or none any more: the others are told of all the same. */
   async #infoIfThere(name: string): Promise<JsonValue | undefined> {
-    const database = this.#services.catalog.find(name);
-    if (database === undefined) return undefined;
+    const { catalog, directory } = this.#services;
+    const placement = directory.find(name);
+    if (placement === undefined) return undefined;
+    const database = catalog.find(name);
+    if (database === undefined) {
+      throw new DivanError('UNAVAILABLE', `nothing of ${name} is on this node`);
+    }
     try {
       return await databaseInfo(database);
     } catch (error) {
@@ -147,7 +152,7 @@ class Databases {
     const range = idRange(query, '', '');
     if (range === undefined) return [];
     const { gt, gte, lt, lte } = range;
-    const names = this.#services.catalog.names().filter((name) => {
+    const names = this.#services.directory.names().filter((name) => {
       const key = Buffer.from(name);
       return (
         (gt === undefined || Buffer.compare(key, gt) > 0) &&

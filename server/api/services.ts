@@ -8,6 +8,7 @@ import type { UserStore } from '../auth/user-store.js';
 import type { Config } from '../config/config.js';
 import type { Catalog } from '../databases/catalog.js';
 import type { Compactions } from '../databases/compaction.js';
+import type { Directory } from '../databases/placement.js';
 import type { ShardPool } from '../databases/shard-pool.js';
 import type { Cors } from '../http/cors.js';
 import type { BodyBudget } from '../http/request-body.js';
@@ -28,7 +29,10 @@ export interface Services {
   readonly uuid: string;
   readonly records: NodeRecords;
   readonly pool: ShardPool;
+  /** What of databases is on this node. */
   readonly catalog: Catalog;
+  /** Which databases there are, and where. */
+  readonly directory: Directory;
   readonly uuids: Uuids;
   readonly cors: Cors;
   readonly hasher: PasswordHasher;

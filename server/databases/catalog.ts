@@ -1,5 +1,5 @@
 /**
- * The databases of this node: made, found, removed. Their shard maps are records of the node.
+ * The databases of this node, or the parts of databases that it has: made, found, removed. Their shard maps are records of the node.
  *
  * A database is made in three durable steps: its map as `creating`, its files, its map as `live`; and removed in three: its map as
  * `deleting`, its files, its map. A start finishes what a crash left half done, so no file is without a map, and no answer was given
@@ -7,23 +7,29 @@
  *
  * When a step fails it is not known whether the disk has it. What is done then is right in both cases: files go only after a map that
  * says so, and a database whose deletion is in doubt takes no more writes.
+ *
+ * A database that is *set aside* is not in force any more, since another one of its name is: it is not served, and its documents are on their
+ * way to the other one. Its map is another record, so that both are there meanwhile.
  */
 import assert from 'node:assert';
 import { basename, dirname, join } from 'node:path';
 import { DivanError } from '../../engine/errors.js';
 import { compactCheckpointPath } from '../../engine/rewrite/compact.js';
 import { removeLeftovers } from '../../engine/rewrite/job.js';
-import type { HashRule } from '../../engine/shard/hash.js';
+import { evenRanges, FULL_RANGE, type HashRule } from '../../engine/shard/hash.js';
 import type { Shard } from '../../engine/shard/shard.js';
 import { makeDirectory, removeFile } from '../durable-names.js';
 import type { NodeRecords } from '../node-records.js';
 import { settledOrAborted } from '../settled-or-aborted.js';
 import type { ServerWorld } from '../world.js';
+import { AsideMaps } from './aside-maps.js';
 import { Database, type DatabaseParts, type WriteGuard } from './database.js';
 import { checkDatabaseName } from './database-name.js';
 import { UNSETTLED_PREFIX } from './database-settings.js';
+import { RecordMembers } from './record-members.js';
 import {
   movedShardMap,
+  type NewPart,
   newShardMap,
   readShardMap,
   SHARD_MAP_PREFIX,
@@ -31,8 +37,10 @@ import {
   type ShardPlace,
   shardMapKey,
   shardMapRecord,
+  suffixOf,
 } from './shard-map.js';
 import type { ShardPool } from './shard-pool.js';
+import type { ShardSlot } from './shard-slot.js';
 
 export interface NewDatabase {
   /** Into how many shards it is divided. */
@@ -56,12 +64,16 @@ export interface NewShard extends ShardPlace {
   readonly shard: Shard;
 }
 
-/** Heard when databases come and go; of one that is deleted, before what goes on in it is stopped and its files are removed. */
-export type CatalogListener = (
-  name: string,
-  what: 'created' | 'deleted',
-  database: Database,
-) => void;
+/**
+ * Heard when databases come and go; of one that is deleted or set aside, before what goes on in it is stopped and its files are removed.
+ * `moved`: its map is another one, and durable.
+ */
+export type CatalogListener = (name: string, what: CatalogEvent, database: Database) => void;
+
+export type CatalogEvent = 'created' | 'deleted' | 'moved';
+
+/** What the greatest number in file names of databases that are gone was, by name: no file is named as one before it. */
+const GONE_PREFIX = 'gone/';
 
 /** What databases of some names have a say in, by name. */
 export type WriteGuards = ReadonlyMap<string, WriteGuard>;
@@ -72,6 +84,8 @@ export class Catalog {
   readonly #pool: ShardPool;
   readonly #dataDir: string;
   readonly #guards: WriteGuards;
+  /** Of databases that are set aside. */
+  readonly aside: AsideMaps;
   readonly #databases = new Map<string, Database>();
   /** Names that are being made or removed. */
   readonly #changing = new Map<string, Promise<unknown>>();
@@ -87,6 +101,7 @@ export class Catalog {
     this.#pool = parts.pool;
     this.#dataDir = parts.dataDir;
     this.#guards = guards;
+    this.aside = new AsideMaps(parts.records);
   }
 
   /** Finishes what a crash left half done, and finds the rest. Throws `CORRUPT` for a bad shard map, and what the disk throws. */
@@ -98,9 +113,12 @@ export class Catalog {
     const { records, dataDir } = parts;
     const catalog = new Catalog(world, parts, guards);
     await makeDirectory(world.storage, join(dataDir, 'shards'));
+    for (const map of catalog.aside.load()) await catalog.#eraseAside(map);
     for (const key of records.keys(SHARD_MAP_PREFIX)) {
       const map = readShardMap(records.get(key));
-      if (map.state === 'live') catalog.#add(map);
+      // It was being set aside, or brought back, which is decided anew.
+      if (catalog.aside.has(map.incarnation)) await records.remove(key);
+      else if (map.state === 'live') catalog.#add(map);
       else await catalog.#erase(map);
     }
     return catalog;
@@ -141,16 +159,28 @@ export class Catalog {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Makes a database, durable when it resolves. Throws `INVALID_NAME`, `EXISTS`, and what the disk throws. */
+  /** Makes a whole database, durable when it resolves. Throws `INVALID_NAME`, `EXISTS`, and what the disk throws. */
   async create(name: string, options: NewDatabase): Promise<Database> {
+    const { q, copies, hashRule, security } = options;
+    const incarnation = Buffer.from(this.#world.host.randomBytes(16)).toString('hex');
+    const timestamp = this.nextSuffix(name);
+    const ranges = evenRanges(FULL_RANGE, q);
+    return this.make(name, { incarnation, timestamp, copies, hashRule, ranges }, security);
+  }
+
+  /**
+   * Makes this node's part of a database, durable when it resolves. Throws `INVALID_NAME`, `EXISTS` if there is one of this name, and
+   * what the disk throws.
+   */
+  async make(name: string, part: NewPart, security: Uint8Array): Promise<Database> {
     checkDatabaseName(name);
     return this.#alone(name, async () => {
       if (this.#databases.has(name)) throw exists();
       await this.#eraseLeft(name);
-      const map = await this.#newMap(name, options);
+      const map = await this.#newMap(name, part);
       await this.#store(map);
       try {
-        await this.#makeFiles(map, options);
+        await this.#makeFiles(map, security);
         const live: ShardMap = { ...map, state: 'live' };
         await this.#store(live);
         return this.#announce(this.#add(live), 'created');
@@ -160,6 +190,11 @@ export class Catalog {
         throw error;
       }
     });
+  }
+
+  /** What is to stand in the file names of a new database of a name: the time, or more, if a file of that name had as much. */
+  nextSuffix(name: string): number {
+    return Math.max(Math.floor(this.#world.host.timeOfDay() / 1000), this.#suffixFloor(name));
   }
 
   /** Removes a database; its users get `NOT_FOUND` from now on. Durable when it resolves. Throws `NOT_FOUND`, `INVALID_NAME`. */
@@ -207,6 +242,70 @@ export class Catalog {
     }
     for (const { file, shard } of to) this.#pool.adopt(this.#path(file), shard);
     database.take(map);
+    this.#announce(database, 'moved');
+  }
+
+  /** Gives a map an epoch that is greater than all that others know of. Throws `NOT_FOUND`, and what writing a record throws. */
+  async raiseEpoch(database: Database, epoch: number): Promise<void> {
+    await this.#alone(database.name, async () => {
+      if (this.#databases.get(database.name) !== database) throw missing();
+      if (database.map.epoch >= epoch) return;
+      const map = { ...database.map, epoch };
+      await this.#store(map);
+      database.take(map);
+    });
+  }
+
+  /**
+   * Takes a database out of service, since another one of its name is in force; its files stay. Resolves when nobody uses it any more. Throws
+   * `NOT_FOUND`, and what writing a record throws.
+   */
+  async setAside(name: string): Promise<void> {
+    await this.#alone(name, async () => {
+      const database = this.get(name);
+      const { map } = database;
+      await this.aside.add(map);
+      // Writes that come too late find no shard.
+      database.take({ ...map, shards: [] });
+      await this.#withdraw(database);
+      for (const { file } of map.shards) await this.#pool.retire(this.#path(file));
+      await this.#records.remove(shardMapKey(name));
+    });
+  }
+
+  /** Has a database that was set aside serve again. Throws `EXISTS` if there is another one of its name, and what writing a record throws. */
+  async bringBack(incarnation: string): Promise<Database> {
+    const map = this.aside.get(incarnation);
+    return this.#alone(map.name, async () => {
+      if (this.#databases.has(map.name)) throw exists();
+      await this.#eraseLeft(map.name);
+      const back: ShardMap = { ...map, epoch: map.epoch + 1 };
+      // A change of its settings may have been under way when it was set aside.
+      await this.#records.set(UNSETTLED_PREFIX + map.name, {});
+      await this.#store(back);
+      await this.aside.remove(incarnation);
+      const database = this.#add(back);
+      database.run(database.settings.settle()).catch(() => undefined);
+      return this.#announce(database, 'created');
+    });
+  }
+
+  /** Removes a database that was set aside. Throws what writing a record and removing a file throws. */
+  async removeAside(incarnation: string): Promise<void> {
+    const map = this.aside.get(incarnation);
+    await this.#alone(map.name, () => this.#eraseAside(map));
+  }
+
+  /** The slots of a database that was set aside. */
+  asideSlots(incarnation: string): readonly ShardSlot[] {
+    return this.aside.get(incarnation).shards.map(({ file }) => this.#pool.slot(this.#path(file)));
+  }
+
+  async #eraseAside(map: ShardMap): Promise<void> {
+    await this.aside.add({ ...map, state: 'deleting' });
+    await this.#eraseFiles(map);
+    await this.#keepSuffix(map);
+    await this.aside.remove(map.incarnation);
   }
 
   async #withdraw(database: Database): Promise<void> {
@@ -247,7 +346,7 @@ export class Catalog {
     return database;
   }
 
-  #announce(database: Database, what: 'created' | 'deleted'): Database {
+  #announce(database: Database, what: CatalogEvent): Database {
     for (const listener of this.#listeners) listener(database.name, what, database);
     return database;
   }
@@ -256,24 +355,36 @@ export class Catalog {
     return this.#records.set(shardMapKey(map.name), shardMapRecord(map));
   }
 
-  /** The map of a database of a name, whose file names nothing else has or had. */
-  async #newMap(name: string, options: NewDatabase): Promise<ShardMap> {
-    const incarnation = Buffer.from(this.#world.host.randomBytes(16)).toString('hex');
-    let timestamp = Math.floor(this.#world.host.timeOfDay() / 1000);
-    for (;;) {
-      const map = newShardMap(name, { ...options, timestamp, incarnation });
+  /** The map of a part, whose file names nothing else has or had. */
+  async #newMap(name: string, part: NewPart): Promise<ShardMap> {
+    for (let suffix = Math.max(part.timestamp, this.#suffixFloor(name)); ; suffix++) {
+      const map = newShardMap(name, part, suffix);
       const taken = await Promise.all(
         map.shards.map(({ file }) => this.#world.storage.identity(this.#path(file))),
       );
       if (taken.every((identity) => identity === undefined)) return map;
-      timestamp++;
     }
+  }
+
+  #suffixFloor(name: string): number {
+    const gone = this.#records.get(GONE_PREFIX + name);
+    const aside = this.aside.of(name).map((map) => suffixOf(map) + 1);
+    const last = gone === undefined ? 0 : new RecordMembers(gone, 'suffix').whole('suffix') + 1;
+    return Math.max(last, ...aside);
+  }
+
+  /** Called before the map of files that are gone is. */
+  async #keepSuffix(map: ShardMap): Promise<void> {
+    const suffix = Math.max(suffixOf(map), this.#suffixFloor(map.name) - 1);
+    await this.#records.set(GONE_PREFIX + map.name, { suffix });
   }
 
   /** Removes what is left of a database that could not be made or removed. */
   async #eraseLeft(name: string): Promise<void> {
     const record = this.#records.get(shardMapKey(name));
-    if (record !== undefined) await this.#discard(readShardMap(record));
+    if (record === undefined) return;
+    const map = readShardMap(record);
+    if (!this.aside.has(map.incarnation)) await this.#discard(map);
   }
 
   async #discard(map: ShardMap): Promise<void> {
@@ -281,7 +392,8 @@ export class Catalog {
     await this.#erase(map);
   }
 
-  async #makeFiles(map: ShardMap, { hashRule, security }: NewDatabase): Promise<void> {
+  async #makeFiles(map: ShardMap, security: Uint8Array): Promise<void> {
+    const { hashRule } = map;
     for (const { range, file } of map.shards) {
       const path = this.#path(file);
       await makeDirectory(this.#world.storage, dirname(path));
@@ -294,6 +406,14 @@ export class Catalog {
 
   /** Removes the files of a map and then the map. Readers that have a file open read on, and nobody waits for them. */
   async #erase(map: ShardMap): Promise<void> {
+    await this.#eraseFiles(map);
+    await this.#records.remove(UNSETTLED_PREFIX + map.name);
+    // Files that were never served leave nothing behind that could be taken for them.
+    if (map.state !== 'creating') await this.#keepSuffix(map);
+    await this.#records.remove(shardMapKey(map.name));
+  }
+
+  async #eraseFiles(map: ShardMap): Promise<void> {
     for (const { file } of map.shards) {
       const path = this.#path(file);
       this.#pool.drop(path);
@@ -304,8 +424,6 @@ export class Catalog {
         directories: [dirname(path)],
       });
     }
-    await this.#records.remove(UNSETTLED_PREFIX + map.name);
-    await this.#records.remove(shardMapKey(map.name));
   }
 
   #path(file: string): string {

@@ -1,5 +1,6 @@
 /**
- * A database on this node: its documents, placed on its shards by the hash of their ids.
+ * A database on this node, or its part of one: documents, placed on shards by the hash of their ids. Those of ranges that are not here are
+ * refused with `MOVED`.
  *
  * Every read is of a snapshot of one shard; every write resolves when it is durable.
  */
@@ -164,6 +165,15 @@ export class Database {
   update(writes: readonly DocumentWrite[]): Promise<EditOutcome[]> {
     const guard = this.#guard;
     return guard === undefined ? this.#update(writes) : this.#guarded(guard, writes);
+  }
+
+  /** As `update`, of documents that were let in when they were written first, and come as they were stored then. */
+  async updateStored(writes: readonly DocumentWrite[]): Promise<EditOutcome[]> {
+    try {
+      return await this.#update(writes);
+    } finally {
+      for (const { id } of writes) this.#guard?.written(id);
+    }
   }
 
   async #guarded(guard: WriteGuard, writes: readonly DocumentWrite[]): Promise<EditOutcome[]> {

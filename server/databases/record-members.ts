@@ -60,6 +60,19 @@ export class RecordMembers {
     return Array.isArray(value) ? value : this.#fail(name);
   }
 
+  /** The names of all members. */
+  names(): readonly string[] {
+    return [...this.#members.keys()];
+  }
+
+  /** The members of an object, of which there may be so many. */
+  members(name: string, countMax: number): ReadonlyMap<string, unknown> {
+    const value = this.#members.get(name);
+    const isObject = typeof value === 'object' && value !== null && !Array.isArray(value);
+    const members = new Map<string, unknown>(isObject ? Object.entries(value) : []);
+    return isObject && members.size <= countMax ? members : this.#fail(name);
+  }
+
   #fail(name: string): never {
     throw new DivanError('CORRUPT', `a stored ${this.#what} has a bad member ${name}`);
   }

@@ -1,13 +1,10 @@
 /**
- * The shard map of a database on this node: which ranges it holds, in which files. Kept as a record of the node (`database/<name>`); this
- * node is its only writer, and its epoch never falls.
+ * The shard map of a database on this node: which ranges it holds, in which files; all of them on a node alone, else this node's part. Kept
+ * as a record of the node (`database/<name>`); this node is its only writer, and its epoch never falls.
  */
 import { basename, dirname } from 'node:path';
 import { DivanError } from '../../engine/errors.js';
 import {
-  checkTiling,
-  evenRanges,
-  FULL_RANGE,
   formatRange,
   type HashRule,
   parseRange,
@@ -34,10 +31,23 @@ export interface ShardMap {
   /** How many copies each range is to have. */
   readonly copies: number;
   readonly hashRule: HashRule;
-  /** Seconds since 1970, as it stands in the file names. */
+  /** Seconds since 1970, as it stands in the file names, unless such files were there. */
   readonly timestamp: number;
-  /** In the order of their ranges, which tile the ring. */
+  /** The identity of the node that made the database; undefined for this node before it had one. */
+  readonly maker?: string | undefined;
+  /** In the order of their ranges, which do not overlap. */
   readonly shards: readonly ShardPlace[];
+}
+
+/** What a part of a new database is made of. */
+export interface NewPart {
+  readonly incarnation: string;
+  readonly timestamp: number;
+  readonly maker?: string | undefined;
+  readonly copies: number;
+  readonly hashRule: HashRule;
+  /** In their order. */
+  readonly ranges: readonly ShardRange[];
 }
 
 const KEY_PREFIX = 'database/';
@@ -50,23 +60,18 @@ export function shardMapKey(name: string): string {
 
 export const SHARD_MAP_PREFIX = KEY_PREFIX;
 
-/** The map of a new database of `q` equal ranges. */
-export function newShardMap(
-  name: string,
-  options: {
-    readonly q: number;
-    readonly copies: number;
-    readonly hashRule: HashRule;
-    readonly timestamp: number;
-    readonly incarnation: string;
-  },
-): ShardMap {
-  const { q, copies, hashRule, timestamp, incarnation } = options;
-  const shards = evenRanges(FULL_RANGE, q).map((range) => ({
-    range,
-    file: shardFileOf(name, range, timestamp),
-  }));
-  return { name, incarnation, state: 'creating', epoch: 1, copies, hashRule, timestamp, shards };
+/** The map of a part of a new database, in whose file names `suffix` stands. */
+export function newShardMap(name: string, part: NewPart, suffix = part.timestamp): ShardMap {
+  const { incarnation, timestamp, maker, copies, hashRule, ranges } = part;
+  const shards = ranges.map((range) => ({ range, file: shardFileOf(name, range, suffix) }));
+  const map = { name, incarnation, state: 'creating', epoch: 1, copies, hashRule } as const;
+  return { ...map, timestamp, maker, shards };
+}
+
+/** The greatest number that stands in the file names of a map. */
+export function suffixOf({ timestamp, shards }: ShardMap): number {
+  const suffixes = shards.map(({ file }) => Number(/\.(\d+)\.divan$/.exec(file)?.[1] ?? 0));
+  return Math.max(timestamp, ...suffixes);
 }
 
 /**
@@ -85,11 +90,35 @@ export function movedShardMap(
   const kept = map.shards.filter(({ file }) => !from.includes(file));
   const shards = [...kept, ...to.map(({ range, file }) => ({ range, file }))];
   shards.sort((a, b) => a.range.start - b.range.start);
-  checkTiling(
-    FULL_RANGE,
-    shards.map(({ range }) => range),
-  );
+  checkApart(shards);
+  const before = formatCover(map.shards);
+  const after = formatCover(shards);
+  if (before !== after) {
+    throw new DivanError('INVALID_RANGE', `the shards cover ${after}, and covered ${before}`);
+  }
   return { ...map, epoch: map.epoch + 1, shards };
+}
+
+/** Refuses ranges that are not in their order or overlap. Throws `INVALID_RANGE`. */
+export function checkApart(shards: readonly { readonly range: ShardRange }[]): void {
+  let end = -1;
+  for (const { range } of shards) {
+    if (range.start <= end) {
+      throw new DivanError('INVALID_RANGE', `the ranges overlap at ${formatRange(range)}`);
+    }
+    end = range.end;
+  }
+}
+
+/** What ranges cover together, as a text in which neighbours are joined. REQUIRES: they are in their order and do not overlap. */
+export function formatCover(shards: readonly { readonly range: ShardRange }[]): string {
+  const joined: { start: number; end: number }[] = [];
+  for (const { range } of shards) {
+    const last = joined.at(-1);
+    if (last !== undefined && range.start === last.end + 1) last.end = range.end;
+    else joined.push({ start: range.start, end: range.end });
+  }
+  return joined.map(formatRange).join(' ');
 }
 
 /** The file of a shard, as it stands in a map. */
@@ -107,8 +136,12 @@ export function namesOfShardFile(path: string): {
   return { database: file.slice(0, file.lastIndexOf('.')), shard };
 }
 
+type ShardMapJson = Omit<ShardMap, 'shards'> & {
+  readonly shards: readonly { readonly range: string; readonly file: string }[];
+};
+
 /** A map as it is stored. */
-export function shardMapRecord(map: ShardMap): object {
+export function shardMapRecord(map: ShardMap): ShardMapJson {
   return {
     ...map,
     shards: map.shards.map(({ range, file }) => ({ range: formatRange(range), file })),
@@ -127,13 +160,11 @@ export function readShardMap(record: unknown): ShardMap {
     copies: value.whole('copies'),
     hashRule: value.oneOf('hashRule', ['document', 'partition']),
     timestamp: value.whole('timestamp'),
+    maker: value.optionalText('maker'),
     shards: value.list('shards').map(readPlace),
   };
   checkDatabaseName(name);
-  checkTiling(
-    FULL_RANGE,
-    map.shards.map(({ range }) => range),
-  );
+  checkApart(map.shards);
   return map;
 }
 

@@ -1,7 +1,8 @@
 /**
- * The shards of a database at one time. A database whose shards are split or merged has another set from then on; whoever took this one
+ * The shards of a database that this node has, at one time. A database whose shards are split or merged has another set from then on; whoever took this one
  * before goes on with it, as long as all that it reads was held before it waited for anything: what is held stays readable.
  */
+import assert from 'node:assert';
 import { DivanError } from '../../engine/errors.js';
 import { hashOf, type ShardRange } from '../../engine/shard/hash.js';
 import type { Snapshot } from '../../engine/shard/snapshot.js';
@@ -28,16 +29,24 @@ export class ShardSet {
     return this.shards.map(({ slot }) => slot);
   }
 
-  /** Which shard a document belongs to; `id` in UTF-8. */
+  /** Which shard a document belongs to; `id` in UTF-8. Throws `MOVED` if none of these has its range. */
   indexOf(id: Uint8Array): number {
-    const hash = hashOf(id, this.map.hashRule);
-    return this.shards.findIndex(({ range }) => hash <= range.end);
+    const index = this.find(id);
+    if (index >= 0) return index;
+    throw new DivanError('MOVED', 'the range of the document is not on this node');
   }
 
-  /** The shard that a document belongs to; `id` in UTF-8. */
+  /** As `indexOf`, -1 if none has it. */
+  find(id: Uint8Array): number {
+    const hash = hashOf(id, this.map.hashRule);
+    const index = this.shards.findIndex(({ range }) => hash <= range.end);
+    return hash >= (this.shards[index]?.range.start ?? 0) ? index : -1;
+  }
+
+  /** The shard that a document belongs to; `id` in UTF-8. Throws `MOVED` as `indexOf`. */
   of(id: Uint8Array): DatabaseShard {
     const shard = this.shards[this.indexOf(id)];
-    if (shard === undefined) throw new DivanError('OUT_OF_RANGE', 'the shard map has a gap');
+    assert(shard !== undefined, 'the index is that of a shard');
     return shard;
   }
 }

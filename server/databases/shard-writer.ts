@@ -3,7 +3,7 @@
  * then, is refused with `MOVED`, having done nothing; it is sent again to the shards as they are now, so that nobody hears of that. The file that it
  * came too late for is held meanwhile: attachments that were stored there are copied from it.
  */
-import { type DivanError, isDivanError } from '../../engine/errors.js';
+import { DivanError, isDivanError } from '../../engine/errors.js';
 import type { StoredBytes } from '../../engine/shard/attachment-list.js';
 import { type AttachmentSource, storeAttachment } from '../../engine/shard/attachment-upload.js';
 import type { EditOutcome } from '../../engine/shard/document-writer.js';
@@ -41,7 +41,10 @@ export class ShardWriter {
   }
 
   /** Calls `work` with the shard of a document, and again, with another one, whenever it rejects with `MOVED`. */
-  write<T>(id: Uint8Array, work: (shard: Shard, ending: AbortSignal) => Promise<T>): Promise<T> {
+  async write<T>(
+    id: Uint8Array,
+    work: (shard: Shard, ending: AbortSignal) => Promise<T>,
+  ): Promise<T> {
     return this.#current()
       .of(id)
       .slot.write(work, () => this.write(id, work));
@@ -49,11 +52,11 @@ export class ShardWriter {
 
   /** As `Database.update`. */
   async update(writes: readonly DocumentWrite[]): Promise<EditOutcome[]> {
-    const groups = this.#byShard(writes);
+    const outcomes: EditOutcome[] = new Array(writes.length);
+    const groups = this.#byShard(writes, outcomes);
     const results = await Promise.allSettled(
       groups.map(({ slot, writes }) => this.#updateShard(slot, writes)),
     );
-    const outcomes: EditOutcome[] = new Array(writes.length);
     let failures = 0;
     for (const [index, { writes, places }] of groups.entries()) {
       const result = results[index];
@@ -71,7 +74,7 @@ export class ShardWriter {
   }
 
   /** As `update`, of one write. */
-  updateOne(write: DocumentWrite): Promise<EditOutcome[]> {
+  async updateOne(write: DocumentWrite): Promise<EditOutcome[]> {
     return this.#updateShard(this.#current().of(write.id).slot, [write]);
   }
 
@@ -113,11 +116,16 @@ export class ShardWriter {
     }
   }
 
-  #byShard(writes: readonly DocumentWrite[]): ShardWrites[] {
+  /** Those of ranges that are not on this node are refused in `outcomes`. */
+  #byShard(writes: readonly DocumentWrite[], outcomes: EditOutcome[]): ShardWrites[] {
     const current = this.#current();
     const groups = new Map<ShardSlot, ShardWrites>();
     for (const [place, write] of writes.entries()) {
-      const { slot } = current.of(write.id);
+      const slot = current.shards[current.find(write.id)]?.slot;
+      if (slot === undefined) {
+        outcomes[place] = { ok: false, error: elsewhere() };
+        continue;
+      }
       let group = groups.get(slot);
       if (group === undefined) {
         group = { slot, writes: [], places: [] };
@@ -128,6 +136,10 @@ export class ShardWriter {
     }
     return [...groups.values()];
   }
+}
+
+function elsewhere(): DivanError {
+  return new DivanError('MOVED', 'the range of the document is not on this node');
 }
 
 function isMoved(outcome: EditOutcome | undefined): boolean {

@@ -51,7 +51,10 @@ export class LiveJobRunner implements JobRunner {
 
   async discard(job: SplitJob): Promise<void> {
     const { world } = this.#options;
-    const targets = job.targets.map(({ range, file }) => ({ range, path: this.#path(file) }));
+    const kept = this.#keptAside(job);
+    const targets = job.targets
+      .filter(({ file }) => !kept.has(file))
+      .map(({ range, file }) => ({ range, path: this.#path(file) }));
     await discardCopies(world, { targets, checkpointPath: this.#checkpointPath(job) });
     // Of a database that is gone nobody else removes what is not in its map any more.
     if (this.#databaseOf(job) === undefined) await this.#removeFiles(job);
@@ -102,9 +105,18 @@ export class LiveJobRunner implements JobRunner {
     if (!job.keepSource) await this.#removeFiles(job);
   }
 
+  /** The files of a database that is not served, but has documents that are still to go elsewhere. */
+  #keptAside({ incarnation }: SplitJob): ReadonlySet<string> {
+    const { aside } = this.#options.catalog;
+    const shards = aside.has(incarnation) ? aside.get(incarnation).shards : [];
+    return new Set(shards.map(({ file }) => file));
+  }
+
   async #removeFiles(job: SplitJob): Promise<void> {
     const { storage } = this.#options.world;
+    const kept = this.#keptAside(job);
     for (const file of job.sources) {
+      if (kept.has(file)) continue;
       const path = this.#path(file);
       await removeFile(storage, path);
       await removeLeftovers(storage, {

@@ -6,6 +6,7 @@ import assert from 'node:assert';
 import { setTimeout as wait } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { nodeStorage } from '../../../engine/file/node-storage.js';
+import { evenRanges, FULL_RANGE } from '../../../engine/shard/hash.js';
 import { movedShardMap, newShardMap } from '../../../server/databases/shard-map.js';
 import { NODE_FILE } from '../../../server/node-records.js';
 import { FailingStorage } from '../../support/failing-storage.js';
@@ -148,7 +149,7 @@ t.test('rewrites of a shard exclude one another', async (t) => {
 
 t.test('the map of a move', (t) => {
   const options = {
-    q: 4,
+    ranges: evenRanges(FULL_RANGE, 4),
     copies: 1,
     hashRule: 'document',
     timestamp: 1,

@@ -1,0 +1,226 @@
+/**
+ * What all nodes know of a database name: the value of the shared record `database/<name>`.
+ *
+ *     {incarnations: {<incarnation>: {maker, suffix, q, n, hashRule, security, placement: {<range>: [<identity>, ...]}}},
+ *      seen: {<identity>: <suffix>}}
+ *
+ * An *incarnation* is one making of the database. It is named by who made it and by its suffix, which grows with each making: `seen` says up to
+ * which suffix the makings of each node are known here. So an incarnation that is known and is not in `incarnations` was deleted, and that is
+ * all that has to be kept of it: the record does not grow with what was deleted.
+ *
+ * Two values are merged without regard to which is newer: an incarnation stays if both have it, or if one has it and the other has not seen it.
+ * So a deletion removes what it knew of, and nothing that was made elsewhere meanwhile. Merging is commutative, associative and idempotent.
+ */
+import { DivanError } from '../../engine/errors.js';
+import {
+  checkTiling,
+  FULL_RANGE,
+  type HashRule,
+  PARTS_MAX,
+  parseRange,
+} from '../../engine/shard/hash.js';
+import type { JsonObject, JsonValue } from '../http/json-value.js';
+import { RecordMembers } from './record-members.js';
+
+export interface Incarnation {
+  /** Random: 32 hexadecimal digits. */
+  readonly incarnation: string;
+  /** The identity of the node that made it. */
+  readonly maker: string;
+  /** Seconds since 1970, or more: greater than that of all that were known before. It stands in file names. */
+  readonly suffix: number;
+  /** Into how many ranges it was divided. */
+  readonly q: number;
+  /** How many copies each range is to have. */
+  readonly copies: number;
+  readonly hashRule: HashRule;
+  /** JSON text of its first security object; empty for none. */
+  readonly security: string;
+  /** The identities of the nodes that hold each range, by its name, when it is made. */
+  readonly placement: ReadonlyMap<string, readonly string[]>;
+}
+
+export interface DatabaseValue {
+  /** Those that are not deleted. */
+  readonly incarnations: ReadonlyMap<string, Incarnation>;
+  readonly seen: ReadonlyMap<string, number>;
+}
+
+const KEY_PREFIX = 'database/';
+
+export const DATABASE_KEY_PREFIX = KEY_PREFIX;
+
+/** So many sides of cuts may have made one name at once. */
+const INCARNATIONS_MAX = 1000;
+const SEEN_MAX = 10_000;
+const SECURITY_LENGTH_MAX = 1024 * 1024;
+const COPIES_MAX = 64;
+const SUFFIX_MAX = 1e13;
+
+const NOTHING: DatabaseValue = { incarnations: new Map(), seen: new Map() };
+
+export function databaseKey(name: string): string {
+  return KEY_PREFIX + name;
+}
+
+/** The name of the database that a record is of; undefined if it is of none. */
+export function nameOfDatabaseKey(key: string): string | undefined {
+  return key.startsWith(KEY_PREFIX) ? key.slice(KEY_PREFIX.length) : undefined;
+}
+
+/** The one that is served: of several, which sides of a cut have made, the same one everywhere. */
+export function inForce({ incarnations }: DatabaseValue): Incarnation | undefined {
+  let found: Incarnation | undefined;
+  for (const other of incarnations.values()) {
+    const isGreater =
+      found === undefined ||
+      other.suffix > found.suffix ||
+      (other.suffix === found.suffix && other.incarnation > found.incarnation);
+    if (isGreater) found = other;
+  }
+  return found;
+}
+
+/** True if an incarnation was there and is deleted. */
+export function isDeleted(
+  { incarnations, seen }: DatabaseValue,
+  { incarnation, maker, suffix }: Pick<Incarnation, 'incarnation' | 'maker' | 'suffix'>,
+): boolean {
+  return !incarnations.has(incarnation) && suffix <= (seen.get(maker) ?? -1);
+}
+
+/** A suffix that is greater than all that are known. */
+export function suffixAfter({ seen }: DatabaseValue): number {
+  return Math.max(-1, ...seen.values()) + 1;
+}
+
+/** The value with one more incarnation. */
+export function withIncarnation(value: DatabaseValue, added: Incarnation): DatabaseValue {
+  const { incarnation, maker, suffix } = added;
+  const seen = Math.max(suffix, value.seen.get(maker) ?? -1);
+  return {
+    incarnations: new Map([...value.incarnations, [incarnation, added]]),
+    seen: new Map([...value.seen, [maker, seen]]),
+  };
+}
+
+/** The value after the deletion of some incarnations, of all that it has if none are named. */
+export function withoutIncarnations(
+  value: DatabaseValue,
+  deleted: readonly string[] = [...value.incarnations.keys()],
+): DatabaseValue {
+  const left = [...value.incarnations].filter(([incarnation]) => !deleted.includes(incarnation));
+  return { ...value, incarnations: new Map(left) };
+}
+
+export function mergeValues(a: DatabaseValue, b: DatabaseValue): DatabaseValue {
+  const incarnations = new Map<string, Incarnation>();
+  for (const [incarnation, one] of [...a.incarnations, ...b.incarnations]) {
+    if (isDeleted(a, one) || isDeleted(b, one)) continue;
+    const other = incarnations.get(incarnation);
+    incarnations.set(incarnation, other === undefined ? one : greaterOf(one, other));
+  }
+  const seen = new Map(a.seen);
+  for (const [maker, suffix] of b.seen) seen.set(maker, Math.max(suffix, seen.get(maker) ?? -1));
+  return { incarnations, seen };
+}
+
+/** Two that differ under one name were not made by this program; all nodes choose the same. */
+function greaterOf(a: Incarnation, b: Incarnation): Incarnation {
+  return JSON.stringify(incarnationJson(a)) > JSON.stringify(incarnationJson(b)) ? a : b;
+}
+
+/**
+ * Merges two values of one record `database/<name>`, whichever is newer; the same for (a, b) and (b, a). Throws `CORRUPT` for what is none.
+ */
+export function mergeDatabaseValues(a: JsonObject, b: JsonObject): JsonObject {
+  return databaseJson(mergeValues(readDatabaseValue(a), readDatabaseValue(b)));
+}
+
+/** The value as JSON, its members in the order of their names. */
+export function databaseJson({ incarnations, seen }: DatabaseValue): JsonObject {
+  return {
+    incarnations: sorted(incarnations, incarnationJson),
+    seen: sorted(seen, (suffix) => suffix),
+  };
+}
+
+function incarnationJson(one: Incarnation): JsonObject {
+  const { maker, suffix, q, copies, hashRule, security, placement } = one;
+  const places = sorted(placement, (owners) => [...owners]);
+  return { hashRule, maker, n: copies, placement: places, q, security, suffix };
+}
+
+function sorted<T>(entries: ReadonlyMap<string, T>, json: (value: T) => JsonValue): JsonObject {
+  const inOrder = [...entries].sort(([a], [b]) => (a < b ? -1 : 1));
+  return Object.fromEntries(inOrder.map(([name, value]) => [name, json(value)]));
+}
+
+/** Reads a value, in shape and size; nothing is one that knows nothing. Throws `CORRUPT`. */
+export function readDatabaseValue(json: JsonValue | undefined): DatabaseValue {
+  if (json === undefined) return NOTHING;
+  const value = new RecordMembers(json, WHAT);
+  const incarnations = new Map<string, Incarnation>();
+  const members = value.members('incarnations', INCARNATIONS_MAX);
+  for (const [name, member] of members) incarnations.set(hex(name), readIncarnation(name, member));
+  const seen = new Map<string, number>();
+  const suffixes = new RecordMembers(Object.fromEntries(value.members('seen', SEEN_MAX)), WHAT);
+  for (const maker of suffixes.names()) seen.set(hex(maker), suffixIn(suffixes, maker));
+  for (const { maker, suffix } of incarnations.values()) {
+    if (suffix > (seen.get(maker) ?? -1)) throw malformed('an incarnation that was not seen');
+  }
+  return { incarnations, seen };
+}
+
+const WHAT = 'database record';
+
+function readIncarnation(incarnation: string, json: unknown): Incarnation {
+  const value = new RecordMembers(json, WHAT);
+  const security = value.text('security');
+  if (security.length > SECURITY_LENGTH_MAX) throw malformed('a security object that is too long');
+  return {
+    incarnation,
+    maker: hex(value.text('maker')),
+    suffix: suffixIn(value, 'suffix'),
+    q: bounded(value.whole('q'), PARTS_MAX),
+    copies: bounded(value.whole('n'), COPIES_MAX),
+    hashRule: value.oneOf('hashRule', ['document', 'partition']),
+    security,
+    placement: readPlacement(value.members('placement', PARTS_MAX)),
+  };
+}
+
+function readPlacement(
+  members: ReadonlyMap<string, unknown>,
+): ReadonlyMap<string, readonly string[]> {
+  const placement = new Map<string, readonly string[]>();
+  for (const [range, owners] of members) {
+    const isList = Array.isArray(owners) && owners.length >= 1 && owners.length <= COPIES_MAX;
+    if (!isList) throw malformed('a range without nodes');
+    placement.set(range, owners.map(hex));
+  }
+  try {
+    checkTiling(FULL_RANGE, [...placement.keys()].map(parseRange));
+  } catch (error) {
+    throw malformed('ranges that do not tile the ring', error);
+  }
+  return placement;
+}
+
+function suffixIn(value: RecordMembers, name: string): number {
+  return bounded(value.whole(name), SUFFIX_MAX);
+}
+
+function bounded(value: number, max: number): number {
+  if (value <= max) return value;
+  throw malformed(`the number ${value}`);
+}
+
+function hex(value: unknown): string {
+  if (typeof value === 'string' && /^[0-9a-f]{32}$/.test(value)) return value;
+  throw malformed('a name that is not 32 hexadecimal digits');
+}
+
+function malformed(what: string, cause?: unknown): DivanError {
+  return new DivanError('CORRUPT', `a record of a database has ${what}`, {}, cause);
+}
