@@ -52,9 +52,11 @@ import { BodyBudget } from './http/request-body.js';
 import { type Route, Router } from './http/router.js';
 import { type MetricSources, Metrics, type ProcessMeter } from './metrics.js';
 import { NodeRecords } from './node-records.js';
+import { ClusterJobs } from './splits/cluster-jobs.js';
 import type { JobRunner } from './splits/job.js';
 import { JobManager } from './splits/job-manager.js';
 import { LiveJobRunner } from './splits/live-job-runner.js';
+import { OwnJobs } from './splits/own-jobs.js';
 import { Uuids } from './uuids.js';
 import type { EventLoopWatch, ServerWorld } from './world.js';
 
@@ -171,6 +173,7 @@ export class DivanServer {
       log,
       catalog,
       compactions,
+      shared: options.cluster,
       runner:
         options.runner ??
         new LiveJobRunner({ world, config, catalog, pool, dataDir, workers, watchEventLoop }),
@@ -196,6 +199,11 @@ export class DivanServer {
       catalog,
       directory,
       jobs,
+      clusterJobs: new ClusterJobs(
+        new OwnJobs(jobs, catalog),
+        config.get('node/name'),
+        options.cluster,
+      ),
       admins,
       users,
       authenticator,

@@ -14,6 +14,7 @@ import type { Cors } from '../http/cors.js';
 import type { BodyBudget } from '../http/request-body.js';
 import type { Metrics } from '../metrics.js';
 import type { NodeRecords } from '../node-records.js';
+import type { ClusterJobs } from '../splits/cluster-jobs.js';
 import type { JobManager } from '../splits/job-manager.js';
 import type { Uuids } from '../uuids.js';
 import type { ServerWorld } from '../world.js';
@@ -45,8 +46,10 @@ export interface Services {
   readonly feeds: FeedLimits;
   readonly tasks: ActiveTasks;
   readonly compactions: Compactions;
-  /** That split and merge shards. */
+  /** That split, merge and move shards of this node. */
   readonly jobs: JobManager;
+  /** Those of all nodes. */
+  readonly clusterJobs: ClusterJobs;
   /** Aborted when the server is about to stop: what waits for something ends then. */
   readonly stopping: AbortSignal;
   /** What all bodies of requests in memory take. */
