@@ -10,7 +10,7 @@ import type { Storage } from '../../engine/file/storage.js';
 import { Config } from '../../server/config/config.js';
 import { environmentName, isSettingName, type SettingName } from '../../server/config/settings.js';
 import { Listener, listenerOptions } from '../../server/listener.js';
-import { DivanServer } from '../../server/server.js';
+import { type ClusterSeams, DivanServer } from '../../server/server.js';
 import type { JobRunner } from '../../server/splits/job.js';
 import type { ServerHost } from '../../server/world.js';
 
@@ -27,6 +27,8 @@ export interface TestServerOptions {
   readonly dataDir?: string;
   /** Does the work of jobs in the place of the one that is there. */
   readonly runner?: JobRunner;
+  /** What it has in common with other nodes; none for a server alone. */
+  readonly cluster?: ClusterSeams;
   /** True if errors in the log are what the test is about. */
   readonly mayLogErrors?: boolean;
 }
@@ -100,6 +102,7 @@ export class TestServer {
       hashThreads: 0,
       rewriteWorkers: storage === nodeStorage ? undefined : 0,
       runner: options.runner,
+      cluster: options.cluster,
     });
     const listener = await Listener.open(realServerHost, server.handler, {
       ...listenerOptions(config),
