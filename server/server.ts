@@ -145,9 +145,8 @@ export class DivanServer {
     options: ServerOptions,
     parts: Pick<Services, 'records' | 'hasher' | 'tasks' | 'compactions' | 'pool'>,
   ): Promise<DivanServer> {
-    const { world, config, log, version, admin, process, watchEventLoop } = options;
-    const { rewriteWorkers: workers } = options;
-    const { records, hasher, tasks, compactions, pool } = parts;
+    const { world, config, log, version, admin, process } = options;
+    const { records, hasher, compactions, pool } = parts;
     const feeds = new FeedLimits();
     const { host } = world;
     for (const problem of config.useRecords(records)) log.warn(problem);
@@ -165,19 +164,7 @@ export class DivanServer {
     users.attach(catalog);
     compactions.attach(catalog);
     catalog.settle((name, err) => log.error({ err, name }, 'a database could not be settled'));
-    const jobs = JobManager.open({
-      world,
-      config,
-      records,
-      tasks,
-      log,
-      catalog,
-      compactions,
-      shared: options.cluster,
-      runner:
-        options.runner ??
-        new LiveJobRunner({ world, config, catalog, pool, dataDir, workers, watchEventLoop }),
-    });
+    const jobs = openJobs(options, { ...parts, catalog });
     const directory = await openDirectory(options, catalog, uuid);
     const stopping = new AbortController();
     // Any number of feeds listen to it.
@@ -199,11 +186,7 @@ export class DivanServer {
       catalog,
       directory,
       jobs,
-      clusterJobs: new ClusterJobs(
-        new OwnJobs(jobs, catalog),
-        config.get('node/name'),
-        options.cluster,
-      ),
+      clusterJobs: openClusterJobs(options, jobs, catalog),
       admins,
       users,
       authenticator,
@@ -242,6 +225,28 @@ export class DivanServer {
       await this.services.records.close();
     }
   }
+}
+
+function openJobs(
+  { world, config, log, runner, rewriteWorkers: workers, watchEventLoop, cluster }: ServerOptions,
+  parts: Pick<Services, 'records' | 'tasks' | 'compactions' | 'pool' | 'catalog'>,
+): JobManager {
+  const { catalog, pool } = parts;
+  const dataDir = config.get('couchdb/database_dir');
+  return JobManager.open({
+    ...{ ...parts, world, config, log, shared: cluster },
+    runner:
+      runner ??
+      new LiveJobRunner({ world, config, catalog, pool, dataDir, workers, watchEventLoop }),
+  });
+}
+
+function openClusterJobs(
+  { config, cluster }: ServerOptions,
+  jobs: JobManager,
+  catalog: Catalog,
+): ClusterJobs {
+  return new ClusterJobs(new OwnJobs(jobs, catalog), config.get('node/name'), cluster);
 }
 
 function openDirectory(

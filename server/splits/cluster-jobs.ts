@@ -237,8 +237,8 @@ export class ClusterJobs {
   }
 
   /**
-   * The shards of a database with the names of their nodes, in the order of their ranges; undefined if no node has the database. Throws `UNAVAILABLE` if
-   * one that may have some can not be reached. `only` is the name of the node whose shards are asked for.
+   * The shards of a database with the names of their nodes, in the order of their ranges; undefined if no node has the database. Throws
+   * `UNAVAILABLE` if one that may have some can not be reached. `only` is the name of the node whose shards are asked for.
    */
   async shardsOf(
     database: string,
