@@ -84,6 +84,8 @@ export class SharedSwitch implements JobSwitch {
   readonly #listeners = new Set<() => void>();
   /** What another node said at the start, until this node has the record. */
   #told: string | undefined;
+  /** True once the records have what this node was told when it was alone. */
+  #isShared = false;
 
   /** Throws `CORRUPT`. */
   constructor(parts: SharedSwitchParts, store: JobStore) {
@@ -101,7 +103,8 @@ export class SharedSwitch implements JobSwitch {
   }
 
   get reason(): string | undefined {
-    return stopReason(this.#parts.records) ?? this.#told ?? this.#store.stopReason();
+    const kept = this.#isShared ? undefined : this.#store.stopReason();
+    return stopReason(this.#parts.records) ?? this.#told ?? kept;
   }
 
   open(closing: AbortSignal): Promise<void> | undefined {
@@ -116,10 +119,13 @@ export class SharedSwitch implements JobSwitch {
     await this.#ask(closing);
   }
 
-  /** What this node was told when it was alone is told to all. */
+  /** What this node was told when it was alone is told to all, once: a start that comes after that ends it, whatever a crash leaves. */
   async #share(reason: string): Promise<void> {
     const { records, membership } = this.#parts;
-    await stopSplits(records, membership.self.identity, reason);
+    const { identity } = membership.self;
+    if (records.get(`splits/${identity}`) === undefined)
+      await stopSplits(records, identity, reason);
+    this.#isShared = true;
     await this.#store.setStopReason(undefined);
   }
 
@@ -162,6 +168,7 @@ export class SharedSwitch implements JobSwitch {
 
   async start(): Promise<void> {
     await startSplits(this.#parts.records);
+    this.#isShared = true;
     await this.#store.setStopReason(undefined);
     if (this.#told === undefined) return;
     this.#told = undefined;
