@@ -143,7 +143,7 @@ export class Database {
   }
 
   /** Calls `work` with a snapshot of the shard of a document, which stays readable until its promise settles. */
-  read<T>(id: Uint8Array, work: (snapshot: Snapshot) => Promise<T>): Promise<T> {
+  async read<T>(id: Uint8Array, work: (snapshot: Snapshot) => Promise<T>): Promise<T> {
     this.#pool.documentReads++;
     return this.shardOf(id).slot.read((reader) => work(reader.snapshot()));
   }

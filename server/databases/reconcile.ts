@@ -99,10 +99,7 @@ export class Reconciler {
       catalog.onChange((name, what) => {
         if (what === 'moved') this.#start(name);
       }),
-      records.onChange((key) => {
-        const name = nameOfDatabaseKey(key);
-        if (name !== undefined) this.#start(name);
-      }),
+      records.onChange((key) => this.#recordChanged(key)),
     ];
     const left = [...names];
     const work = async () => {
@@ -157,6 +154,17 @@ export class Reconciler {
     if (this.#waiting.has(name) || this.#isClosed) return;
     this.#waiting.add(name);
     this.#run(this.#attempt(name));
+  }
+
+  #recordChanged(key: string): void {
+    const { catalog, membership } = this.#parts;
+    const name = nameOfDatabaseKey(key);
+    if (name !== undefined) this.#start(name);
+    else if (key.startsWith(rowPrefix(membership.self.identity))) {
+      // Others may have a row of this node that it does not remember.
+      const { name = '' } = partsOfRowKey(key) ?? {};
+      if (catalog.find(name) !== undefined) this.#start(name);
+    }
   }
 
   async #attempt(name: string): Promise<void> {

@@ -73,8 +73,9 @@ const BUGS: readonly PlantedBug[] = [
   {
     name: 'a database is live before its files are there',
     file: CATALOG,
-    find: 'await this.#makeFiles(map, options);',
-    replace: "await this.#store({ ...map, state: 'live' });\n await this.#makeFiles(map, options);",
+    find: 'await this.#makeFiles(map, security);',
+    replace:
+      "await this.#store({ ...map, state: 'live' });\n await this.#makeFiles(map, security);",
   },
   {
     name: 'files are made before their map',
