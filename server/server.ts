@@ -44,6 +44,7 @@ import { Compactions } from './databases/compaction.js';
 import { isSystemName } from './databases/database-name.js';
 import { ClusterDirectory } from './databases/directory.js';
 import type { Directory } from './databases/placement.js';
+import { ShardHandover } from './databases/shard-handover.js';
 import { namesOfShardFile } from './databases/shard-map.js';
 import { ShardPool } from './databases/shard-pool.js';
 import { Cors } from './http/cors.js';
@@ -56,7 +57,10 @@ import { ClusterJobs } from './splits/cluster-jobs.js';
 import type { JobRunner } from './splits/job.js';
 import { JobManager } from './splits/job-manager.js';
 import { LiveJobRunner } from './splits/live-job-runner.js';
+import { MoveSource } from './splits/move-source.js';
+import { MoveTarget } from './splits/move-target.js';
 import { OwnJobs } from './splits/own-jobs.js';
+import { filesOf } from './splits/plan-job.js';
 import { Uuids } from './uuids.js';
 import type { EventLoopWatch, ServerWorld } from './world.js';
 
@@ -163,9 +167,12 @@ export class DivanServer {
     const catalog = await Catalog.open(world, { records, pool, dataDir }, guards);
     users.attach(catalog);
     compactions.attach(catalog);
-    catalog.settle((name, err) => log.error({ err, name }, 'a database could not be settled'));
     const jobs = openJobs(options, { ...parts, catalog });
+    // Before anybody writes: it holds back what is not this node's yet.
+    const arrivals = openMoveTarget(options, { ...parts, catalog, jobs });
+    catalog.settle((name, err) => log.error({ err, name }, 'a database could not be settled'));
     const directory = await openDirectory(options, catalog, uuid);
+    arrivals?.begin(directory);
     const stopping = new AbortController();
     // Any number of feeds listen to it.
     setMaxListeners(0, stopping.signal);
@@ -186,6 +193,7 @@ export class DivanServer {
       catalog,
       directory,
       jobs,
+      arrivals,
       clusterJobs: openClusterJobs(options, jobs, catalog),
       admins,
       users,
@@ -216,6 +224,7 @@ export class DivanServer {
       const { catalog } = this.services;
       await Promise.all(catalog.names().map((name) => catalog.find(name)?.flushLater()));
       await this.services.jobs.close();
+      await this.services.arrivals?.close();
       await this.services.directory.close();
       await this.services.compactions.close();
       await this.services.pool.close();
@@ -233,12 +242,38 @@ function openJobs(
 ): JobManager {
   const { catalog, pool } = parts;
   const dataDir = config.get('couchdb/database_dir');
-  return JobManager.open({
-    ...{ ...parts, world, config, log, shared: cluster },
-    runner:
-      runner ??
-      new LiveJobRunner({ world, config, catalog, pool, dataDir, workers, watchEventLoop }),
+  const common = { world, config, pool, dataDir, watchEventLoop };
+  const handover = new ShardHandover(catalog);
+  const moves =
+    cluster === undefined
+      ? undefined
+      : new MoveSource({ ...common, ...cluster, handover }, cluster.handlers);
+  const jobs = JobManager.open({
+    ...{ ...parts, world, config, log, shared: cluster, moves },
+    runner: runner ?? new LiveJobRunner({ ...common, catalog, workers, moves }),
   });
+  moves?.attach(jobs.all);
+  return jobs;
+}
+
+/** Takes shards that other nodes move to this one. */
+function openMoveTarget(
+  { world, config, log, cluster }: ServerOptions,
+  parts: Pick<Services, 'records' | 'pool' | 'catalog' | 'jobs'>,
+): MoveTarget | undefined {
+  if (cluster === undefined) return undefined;
+  const { membership, calls, handlers } = cluster;
+  const { records, pool, catalog, jobs } = parts;
+  return new MoveTarget(
+    {
+      ...{ world, records, pool, catalog, membership, calls },
+      dataDir: config.get('couchdb/database_dir'),
+      handover: new ShardHandover(catalog),
+      isInJob: (file) => [...jobs.all.values()].some(({ job }) => filesOf(job).includes(file)),
+      onError: (err) => log.warn({ err }, 'what became of a shard is asked again later'),
+    },
+    handlers,
+  );
 }
 
 function openClusterJobs(

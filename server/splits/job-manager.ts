@@ -24,7 +24,13 @@ import { type JobRecords, JobStore } from './job-store.js';
 import { type JobSwitch, NodeSwitch, SharedSwitch, type SharedSwitchParts } from './job-switch.js';
 import { ManagedJob } from './managed-job.js';
 import { newJob } from './new-job.js';
-import { assertRoom, type JobPlan, type JobRequest, planJob } from './plan-job.js';
+import {
+  assertRoom,
+  type JobPlan,
+  type JobRequest,
+  type MovePlanning,
+  planJob,
+} from './plan-job.js';
 import { Turns } from './turns.js';
 
 export interface JobManagerOptions {
@@ -36,6 +42,8 @@ export interface JobManagerOptions {
   readonly catalog: Catalog;
   readonly compactions: Pick<Compactions, 'isRequested'>;
   readonly runner: JobRunner;
+  /** Undefined on a node alone. */
+  readonly moves?: MovePlanning | undefined;
   /** Where the switch is shared with other nodes; undefined for a node alone. */
   readonly shared?: Omit<SharedSwitchParts, 'host'> | undefined;
 }
@@ -73,7 +81,10 @@ export class JobManager {
   static open(options: JobManagerOptions): JobManager {
     const manager = new JobManager(options);
     manager.#scheduler.stopReason = manager.#switch.reason;
-    for (const job of manager.#store.jobs()) manager.#add(job);
+    for (const job of manager.#store.jobs()) {
+      manager.#add(job);
+      options.runner.hold?.(job);
+    }
     return manager;
   }
 
@@ -146,6 +157,11 @@ export class JobManager {
     return { done: sumOf('bytesDone'), total: sumOf('bytesTotal') };
   }
 
+  /** By their ids, as they are at any time. */
+  get all(): ReadonlyMap<string, Pick<ManagedJob, 'job'>> {
+    return this.#scheduler.jobs;
+  }
+
   /** In the order in which they were made. */
   list(): JobStatus[] {
     return this.#scheduler.inOrder().map((job) => statusOf(job, this.stopReason));
@@ -167,6 +183,7 @@ export class JobManager {
         jobs: [...this.#scheduler.jobs.values()].map(({ job }) => job),
         bytesDone: ({ id }) => this.#scheduler.jobs.get(id)?.report?.bytesDone ?? 0,
         isCompacting: (database) => compactions.isRequested(database),
+        moves: this.#options.moves,
       },
       request,
     );

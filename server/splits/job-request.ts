@@ -14,6 +14,7 @@ import {
   requiredString,
   requiredStrings,
 } from '../http/json-value.js';
+import { JOB_TYPES } from './job.js';
 import type { JobPlan, JobRequest } from './plan-job.js';
 
 const PARTS = 2;
@@ -21,6 +22,7 @@ const OPTIONS = ['type', 'node', 'rate', 'verify', 'keep_source', 'dry_run'];
 const MEMBERS = {
   split: new Set([...OPTIONS, 'shard', 'parts', 'ranges']),
   merge: new Set([...OPTIONS, 'shards']),
+  move: new Set([...OPTIONS, 'shard', 'target']),
 };
 
 /** Throws `BAD_REQUEST`, `INVALID_RANGE`, `TOO_LARGE`. */
@@ -31,10 +33,11 @@ export function parseJobRequest(body: JsonObject): JobRequest {
   return {
     type,
     shards:
-      type === 'split'
-        ? [requiredString(body, 'shard')]
-        : requiredStrings(body, 'shards', PARTS_MAX),
+      type === 'merge'
+        ? requiredStrings(body, 'shards', PARTS_MAX)
+        : [requiredString(body, 'shard')],
     into: type === 'split' ? intoOf(body) : 1,
+    target: type === 'move' ? requiredString(body, 'target') : undefined,
     rate: parseJobRate(memberOf(body, 'rate')),
     verify: optionalBoolean(body, 'verify') ?? true,
     keepSource: optionalBoolean(body, 'keep_source') ?? false,
@@ -43,8 +46,9 @@ export function parseJobRequest(body: JsonObject): JobRequest {
 
 function typeOf(body: JsonObject): JobRequest['type'] {
   const type = optionalString(body, 'type') ?? 'split';
-  if (type === 'split' || type === 'merge') return type;
-  throw bad('`type` must be "split" or "merge"');
+  const found = JOB_TYPES.find((name) => name === type);
+  if (found !== undefined) return found;
+  throw bad('`type` must be "split", "merge" or "move"');
 }
 
 function intoOf(body: JsonObject): JobRequest['into'] {
@@ -68,7 +72,7 @@ export function parseJobRate(value: JsonValue | undefined): number | undefined {
 /** What a job would do. */
 export function planJson(
   { type }: JobRequest,
-  { sources, targets, space, map }: JobPlan,
+  { sources, targets, to, space, map }: JobPlan,
 ): JsonObject {
   const shardOf = (file: string) => namesOfShardFile(file).shard;
   return {
@@ -78,6 +82,7 @@ export function planJson(
     database: map.name,
     sources: sources.map(shardOf),
     targets: targets.map(({ file }) => shardOf(file)),
+    ...(to === undefined ? {} : { target_node: to.name }),
     bytes_needed: space.bytes,
     bytes_needed_by_other_jobs: space.otherBytes,
     bytes_free: space.freeBytes,

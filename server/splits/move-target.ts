@@ -49,8 +49,6 @@ export interface MoveTargetParts {
   readonly handover: ShardHandover;
   readonly membership: Membership;
   readonly calls: PeerCalls;
-  /** What the cluster has of databases. */
-  readonly placements: Placements;
   /** True for a file that a job of this node still has to do with. */
   readonly isInJob: (file: string) => boolean;
   /** Told of what is tried again later. Must not throw. */
@@ -70,6 +68,8 @@ interface Arriving {
 
 export class MoveTarget {
   readonly #parts: MoveTargetParts;
+  /** What the cluster has of databases; undefined before it is known. */
+  #placements: Placements | undefined;
   readonly #arriving = new Map<string, Arriving>();
   #cancelTimer: (() => void) | undefined;
   #isClosed = false;
@@ -92,7 +92,8 @@ export class MoveTarget {
   }
 
   /** Asks what has become of shards that were on their way when this node stopped. */
-  begin(): void {
+  begin(placements: Placements): void {
+    this.#placements = placements;
     this.#run(this.#askAll());
   }
 
@@ -159,10 +160,10 @@ export class MoveTarget {
   }
 
   #assertWanted({ database, part }: Arrival): void {
-    const { catalog, placements } = this.#parts;
-    const map = catalog.find(database)?.map;
-    const incarnation = placements.find(database)?.incarnation ?? map?.incarnation;
-    if (incarnation === undefined || incarnation === part.incarnation) return;
+    if (this.#placements === undefined) throw new DivanError('UNAVAILABLE', 'the node is starting');
+    const found = this.#placements.find(database)?.incarnation;
+    if (found === part.incarnation) return;
+    if (found === undefined) throw new DivanError('UNAVAILABLE', `no ${database} is known here`);
     throw new DivanError('CONFLICT', `another database ${database} is on the node`);
   }
 
@@ -274,7 +275,6 @@ export class MoveTarget {
     return { taken: false };
   }
 
-  /** Removes all that there is of a shard that was not taken. */
   async #discard(arrival: Arrival): Promise<void> {
     const { handover, pool } = this.#parts;
     await closeFile(this.#arrivingOf(arrivalKey(arrival)));

@@ -5,7 +5,7 @@ import type { JobPlan, JobRequest } from './plan-job.js';
 /** `time` in microseconds since 1970. */
 export function newJob(
   { type, rate, verify, keepSource }: JobRequest,
-  { map, sources, targets }: JobPlan,
+  { map, sources, targets, to }: JobPlan,
   { id, node, time }: { readonly id: string; readonly node: string; readonly time: number },
 ): SplitJob {
   return {
@@ -16,6 +16,8 @@ export function newJob(
     incarnation: map.incarnation,
     sources,
     targets,
+    to,
+    handover: undefined,
     rate,
     verify,
     keepSource,
