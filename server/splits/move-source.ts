@@ -34,7 +34,7 @@ export interface MoveSourceParts {
 const CALL_MS = 10_000;
 /** For so long writes wait for the other node to take the shard; then they are refused until it is known whether it did. */
 const TAKE_MS = 2000;
-const AGAIN_MS = 250;
+const AGAIN_MS = 100;
 const AGAIN_MS_MAX = 5000;
 const COUNT = { min: 0, max: Number.MAX_SAFE_INTEGER };
 
