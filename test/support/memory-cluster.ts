@@ -26,6 +26,12 @@ interface Versioned {
   readonly value: JsonObject;
 }
 
+/** A node as others see it. */
+interface Running {
+  readonly handlers: CallHandlers;
+  readonly isDead: () => boolean;
+}
+
 /** What becomes of a call: it arrives or not, and its answer does or not. */
 export type CallFate = 'done' | 'not sent' | 'answer lost';
 
@@ -36,7 +42,7 @@ export class MemoryCluster {
   readonly calls: { readonly to: string; readonly name: string }[] = [];
   /** Asked before each call between nodes that reach each other. */
   fate: (to: Node, name: string, head: JsonObject) => CallFate = () => 'done';
-  readonly #handlers = new Map<string, CallHandlers>();
+  readonly #handlers = new Map<string, Running>();
   readonly #records = new Map<string, MemoryRecords>();
 
   constructor(count: number) {
@@ -63,14 +69,15 @@ export class MemoryCluster {
     return records;
   }
 
-  /** What a node is started with; that it answers calls anew with each start. */
-  seams(index: number): ClusterSeams {
+  /** What a node is started with. Once it is dead, as `isDead` says, it neither answers nor asks, and changes no record. */
+  seams(index: number, isDead: () => boolean = () => false): ClusterSeams {
     const self = this.node(index);
     const handlers = new CallHandlers();
-    this.#handlers.set(self.identity, handlers);
+    this.#handlers.set(self.identity, { handlers, isDead });
     const records = this.records(self);
-    records.forgetListeners();
-    return { records, membership: this.#membership(self), calls: this.#calls(self), handlers };
+    records.begin(isDead);
+    const calls = this.#calls(self, isDead);
+    return { records, membership: this.#membership(self), calls, handlers };
   }
 
   /** A node answers no more. */
@@ -96,7 +103,7 @@ export class MemoryCluster {
     };
   }
 
-  #calls(self: Node): PeerCalls {
+  #calls(self: Node, isSelfDead: () => boolean): PeerCalls {
     const send = async (
       peer: Node,
       name: string,
@@ -104,18 +111,23 @@ export class MemoryCluster {
       body: Call['body'],
       signal: AbortSignal,
     ) => {
-      const handlers = this.#handlers.get(peer.identity);
+      const running = this.#handlers.get(peer.identity);
       const fate = this.fate(peer, name, head);
-      if (handlers === undefined || this.isCut(self, peer) || fate === 'not sent') {
+      const isAway = running === undefined || running.isDead() || this.isCut(self, peer);
+      if (isAway || isSelfDead() || fate === 'not sent') {
         throw new DivanError('UNREACHABLE', `${peer.name} does not answer`);
       }
+      const { handlers, isDead } = running;
       this.calls.push({ to: peer.name, name });
       const handler = handlers.find(name);
       if (handler === undefined) throw new DivanError('PEER', `nothing answers to ${name}`);
-      const answer = await handler({ from: self.identity, head: copyOf(head), body, signal });
+      const call = { from: self.identity, head: copyOf(head), body, signal };
+      const answer = await handler(call).catch((error: unknown) => {
+        if (!isDead()) throw error;
+      });
       // It may have gone or been cut off meanwhile: whether it was done is not known then.
-      const isGone = this.#handlers.get(peer.identity) !== handlers || this.isCut(self, peer);
-      if (!isGone && fate === 'done') return answer;
+      const isGone = this.#handlers.get(peer.identity) !== running || this.isCut(self, peer);
+      if (answer !== undefined && !isGone && !isDead() && fate === 'done') return answer;
       throw new DivanError('UNREACHABLE', `${peer.name} broke off`);
     };
     return {
@@ -153,6 +165,7 @@ export class MemoryRecords implements SharedRecords {
   readonly #self: Node;
   readonly #records = new Map<string, Versioned>();
   readonly #listeners = new Set<(key: string) => void>();
+  #isDead: () => boolean = () => false;
 
   constructor(cluster: MemoryCluster, self: Node) {
     this.#cluster = cluster;
@@ -169,7 +182,7 @@ export class MemoryRecords implements SharedRecords {
   }
 
   async change(key: string, change: RecordChange): Promise<void> {
-    const value = change(this.get(key));
+    const value = this.#isDead() ? undefined : change(this.get(key));
     if (value === undefined) return;
     this.#take(key, { counter: (this.#records.get(key)?.counter ?? 0) + 1, value });
     await this.toMembers([key]);
@@ -202,6 +215,12 @@ export class MemoryRecords implements SharedRecords {
   onChange(listener: (key: string) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
+  }
+
+  /** The node is started anew. */
+  begin(isDead: () => boolean): void {
+    this.#isDead = isDead;
+    this.#listeners.clear();
   }
 
   forgetListeners(): void {
