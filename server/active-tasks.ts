@@ -3,7 +3,7 @@ import type { ServerHost } from './world.js';
 
 /** What a task is, for as long as it runs. */
 export interface TaskKind {
-  readonly type: 'database_compaction' | 'shard_split' | 'shard_merge';
+  readonly type: 'database_compaction' | 'shard_split' | 'shard_merge' | 'shard_move';
   readonly database: string;
   /** The name of the shard. */
   readonly shard: string;

@@ -39,6 +39,7 @@ import { openIdentity } from './auth/node-identity.js';
 import { PasswordHasher } from './auth/password-hasher.js';
 import { USERS_DATABASE } from './auth/user-documents.js';
 import { UserStore } from './auth/user-store.js';
+import { seamsOf } from './cluster/parts.js';
 import type { Config } from './config/config.js';
 import { Catalog } from './databases/catalog.js';
 import { Compactions } from './databases/compaction.js';
@@ -58,11 +59,10 @@ import {
   openCluster,
   openDirectory,
 } from './node-cluster.js';
+import { openClusterJobs, openJobs, openMoveTarget } from './node-jobs.js';
 import { NodeRecords } from './node-records.js';
 import { Routing } from './routing/routing.js';
 import type { JobRunner } from './splits/job.js';
-import { JobManager } from './splits/job-manager.js';
-import { LiveJobRunner } from './splits/live-job-runner.js';
 import { Uuids } from './uuids.js';
 import type { EventLoopWatch, ServerWorld } from './world.js';
 
@@ -104,10 +104,9 @@ export class DivanServer {
     generatedAdmin: DivanServer['generatedAdmin'],
     isAlone: boolean,
   ) {
-    const { members: membership, calls, handlers } = services.cluster;
     const routing = isAlone
       ? undefined
-      : new Routing(services, { membership, calls, handlers }, this.handler);
+      : new Routing(services, seamsOf(services.cluster), this.handler);
     this.services = { ...services, elsewhere: routing };
     const routes = routesOf(this.services);
     this.router = newRouter(this.services, routing?.around(routes) ?? routes);
@@ -155,9 +154,8 @@ export class DivanServer {
     options: ServerOptions,
     parts: Pick<Services, 'records' | 'hasher' | 'tasks' | 'compactions' | 'pool' | 'updates'>,
   ): Promise<DivanServer> {
-    const { world, config, log, version, process, watchEventLoop } = options;
-    const { rewriteWorkers: workers } = options;
-    const { records, hasher, tasks, compactions, pool, updates } = parts;
+    const { world, config, log, version, process } = options;
+    const { records, hasher, compactions, pool, updates } = parts;
     const feeds = new FeedLimits();
     const { host } = world;
     for (const problem of config.useRecords(records)) log.warn(problem);
@@ -169,23 +167,16 @@ export class DivanServer {
     const uuids = new Uuids(host);
     const base = { world, config, log, records, uuids };
     const node = await openCluster(base, options.cluster);
-    const directory = await openDirectory(base, node, options.cluster, catalog);
     users.attach(catalog);
     compactions.attach(catalog);
     updates.attach(catalog);
+    const seams = options.cluster === undefined ? undefined : seamsOf(node.cluster);
+    const jobs = openJobs(options, seams, { ...parts, catalog });
+    // Before anybody writes: it holds back what is not this node's yet.
+    const arrivals = openMoveTarget(options, seams, { ...parts, catalog, jobs });
     catalog.settle((name, err) => log.error({ err, name }, 'a database could not be settled'));
-    const jobs = JobManager.open({
-      world,
-      config,
-      records,
-      tasks,
-      log,
-      catalog,
-      compactions,
-      runner:
-        options.runner ??
-        new LiveJobRunner({ world, config, catalog, pool, dataDir, workers, watchEventLoop }),
-    });
+    const directory = await openDirectory(base, node, options.cluster, catalog);
+    arrivals?.begin(directory);
     const stopping = new AbortController();
     // Any number of feeds listen to it.
     setMaxListeners(0, stopping.signal);
@@ -212,6 +203,8 @@ export class DivanServer {
       catalog,
       directory,
       jobs,
+      arrivals,
+      clusterJobs: openClusterJobs(seams, node.credentials, jobs, catalog),
       admins,
       users,
       authenticator,
@@ -244,6 +237,7 @@ export class DivanServer {
       await this.services.updates.close();
       await Promise.all(catalog.names().map((name) => catalog.find(name)?.flushLater()));
       await this.services.jobs.close();
+      await this.services.arrivals?.close();
       await this.services.directory.close();
       await this.services.cluster.close();
       await this.services.compactions.close();

@@ -39,7 +39,6 @@ import type { Storage, StorageFile } from './storage.js';
 export const RUN_FRAME_BYTES = 12;
 
 const NO_STATE: Ref = { pos: filePos(0), length: 0, crc: 0, codec: 0 };
-
 const NO_WITNESS: Witness = { count: -1, length: filePos(0), generation: 0 };
 
 /** The state that a flush ends with. */
@@ -78,6 +77,8 @@ export class AppendFile {
   #failure: unknown;
   #closed = false;
   #path: string;
+  /** Told of every write that has returned. Must not throw. */
+  onWritten: ((pos: number, length: number) => void) | undefined;
   /** Writes that have not returned yet. */
   readonly #outstanding = new Set<Promise<void>>();
   /** Settles when the commit that was asked for last is done; never rejects. */
@@ -243,6 +244,7 @@ export class AppendFile {
       for (let done = 0; done < bytes.length; ) {
         done += await this.#file.write(bytes.subarray(done), pos + done);
       }
+      this.onWritten?.(pos, bytes.length);
     } catch (error) {
       throw this.fail(error);
     }
@@ -436,8 +438,8 @@ export class AppendFile {
   }
 
   /** Fails the file if what was begun fails. */
-  async #orFail(begun: Promise<void>): Promise<void> {
-    await begun.catch((error: unknown) => Promise.reject(this.fail(error)));
+  #orFail(begun: Promise<void>): Promise<void> {
+    return begun.catch((error: unknown) => Promise.reject(this.fail(error)));
   }
 
   /** Fails the file. Returns the error. */

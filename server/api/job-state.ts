@@ -33,6 +33,11 @@ export function checkedReason<T extends string | undefined>(reason: T): T {
   );
 }
 
+/** A member that names nodes; none if there are none. */
+export function namesMember(name: string, nodes: readonly string[]): JsonObject {
+  return nodes.length === 0 ? {} : { [name]: nodes };
+}
+
 /** A body in CouchDB's form. */
 export async function bodyOf(exchange: Exchange): Promise<JsonObject> {
   const body = await exchange.json(JOB_BODY_BYTES_MAX);
@@ -41,7 +46,10 @@ export async function bodyOf(exchange: Exchange): Promise<JsonObject> {
 }
 
 /** Stops a job or has it go on. */
-export async function putJobState({ jobs }: Services, exchange: Exchange): Promise<void> {
+export async function putJobState(
+  { clusterJobs: jobs }: Services,
+  exchange: Exchange,
+): Promise<void> {
   const id = exchange.param('id');
   const wanted = await wantedState(exchange);
   if (wanted.state === 'running') await jobs.resumeJob(id);

@@ -1,14 +1,13 @@
 /** `/_reshard`: the same jobs in the form of CouchDB 3.5 (mem3_reshard_httpd.erl). */
 import { DivanError, isDivanError } from '../../engine/errors.js';
 import { formatRange, isRangeName, parseRange } from '../../engine/shard/hash.js';
-import { namesOfShardFile } from '../databases/shard-map.js';
+import { checkDatabaseName } from '../databases/database-name.js';
 import type { Exchange } from '../http/exchange.js';
 import { type JsonObject, type JsonValue, memberOf } from '../http/json-value.js';
 import type { Route } from '../http/router.js';
 import type { JobState } from '../splits/job.js';
 import { parseShardName } from '../splits/plan-job.js';
-import { reshardJobJson } from './job-json.js';
-import { bodyOf, putJobState, wantedState } from './job-state.js';
+import { bodyOf, namesMember, putJobState, wantedState } from './job-state.js';
 import type { Services } from './services.js';
 
 const STOPPED_BY_USER = 'Cluster-wide resharding stopped by the user';
@@ -44,40 +43,50 @@ class Reshard {
     this.#services = services;
   }
 
-  summary(exchange: Exchange): void {
-    const all = this.#services.jobs.list();
+  async summary(exchange: Exchange): Promise<void> {
+    const { nodes, unreachable } = await this.#services.clusterJobs.summary();
     const counts = COUNTED.map((state): [string, number] => [
       state,
-      all.filter((job) => job.state === state).length,
+      nodes.reduce((sum, node) => sum + (node.counts.get(state) ?? 0), 0),
     ]);
     exchange.reply(200, {
       state: this.#state,
-      state_reason: this.#services.jobs.stopReason ?? null,
+      state_reason: this.#stopReason ?? null,
       ...Object.fromEntries(counts),
-      total: all.length,
+      total: nodes.reduce((sum, { total }) => sum + total, 0),
+      ...namesMember('unreachable', unreachable),
     });
   }
 
   state(exchange: Exchange): void {
-    exchange.reply(200, { state: this.#state, reason: this.#services.jobs.stopReason ?? null });
+    exchange.reply(200, { state: this.#state, reason: this.#stopReason ?? null });
   }
 
   async setState(exchange: Exchange): Promise<void> {
-    const { jobs } = this.#services;
+    const { clusterJobs } = this.#services;
     const wanted = await wantedState(exchange);
-    if (wanted.state === 'running') await jobs.start();
+    let missed: readonly string[] = [];
+    if (wanted.state === 'running') missed = await clusterJobs.start();
     // As in CouchDB, the reason of the first one stays.
-    else if (jobs.stopReason === undefined) await jobs.stop(wanted.reason ?? STOPPED_BY_USER);
-    exchange.reply(200, { ok: true });
+    else if (this.#stopReason === undefined) {
+      missed = await clusterJobs.stop(wanted.reason ?? STOPPED_BY_USER);
+    }
+    exchange.reply(200, { ok: true, ...namesMember('unreachable', missed) });
   }
 
-  list(exchange: Exchange): void {
-    const jobs = this.#services.jobs.list();
-    exchange.reply(200, { total_rows: jobs.length, offset: 0, jobs: jobs.map(reshardJobJson) });
+  async list(exchange: Exchange): Promise<void> {
+    const { clusterJobs } = this.#services;
+    const { jobs, total, unreachable } = await clusterJobs.list('reshard', 0, undefined);
+    exchange.reply(200, {
+      total_rows: total,
+      offset: 0,
+      jobs,
+      ...namesMember('unreachable', unreachable),
+    });
   }
 
   async create(exchange: Exchange): Promise<void> {
-    const shards = this.#selected(await bodyOf(exchange));
+    const shards = await this.#selected(await bodyOf(exchange));
     const results: JsonObject[] = [];
     // One after another, so that they get their turns in the order of their ranges.
     for (const shard of shards) results.push(await this.#split(shard));
@@ -85,37 +94,32 @@ class Reshard {
     exchange.reply(made === results.length ? 201 : made > 0 ? 202 : 500, results);
   }
 
-  job(exchange: Exchange): void {
-    exchange.reply(200, reshardJobJson(this.#services.jobs.get(exchange.param('id'))));
+  async job(exchange: Exchange): Promise<void> {
+    exchange.reply(200, await this.#services.clusterJobs.read(exchange.param('id'), 'reshard'));
   }
 
   async remove(exchange: Exchange): Promise<void> {
-    await this.#services.jobs.remove(exchange.param('id'));
+    await this.#services.clusterJobs.remove(exchange.param('id'));
     exchange.reply(200, { ok: true });
   }
 
-  jobState(exchange: Exchange): void {
-    const { state, reason } = this.#services.jobs.get(exchange.param('id'));
-    exchange.reply(200, { state, reason: reason ?? null });
+  async jobState(exchange: Exchange): Promise<void> {
+    exchange.reply(200, await this.#services.clusterJobs.read(exchange.param('id'), 'state'));
+  }
+
+  get #stopReason(): string | undefined {
+    return this.#services.clusterJobs.stopReason;
   }
 
   get #state(): string {
-    return this.#services.jobs.stopReason === undefined ? 'running' : 'stopped';
+    return this.#stopReason === undefined ? 'running' : 'stopped';
   }
 
-  get #node(): string {
-    return this.#services.config.get('node/name');
-  }
-
-  async #split(shard: string): Promise<JsonObject> {
-    const rest = { node: this.#node, shard };
+  async #split({ node, shard }: PlacedName): Promise<JsonObject> {
+    const rest = { node, shard };
     try {
-      const { jobs } = this.#services;
-      const request = { rate: undefined, verify: true, keepSource: false };
-      const { id } = await jobs.create(
-        { ...request, type: 'split', shards: [shard], into: PARTS },
-        { whileStopped: true },
-      );
+      const body = { type: 'split', node, shard, parts: PARTS };
+      const id = await this.#services.clusterJobs.create(node, body, true);
       return { ok: true, id, ...rest };
     } catch (error) {
       if (!isDivanError(error) || error.facts.path !== undefined) throw error;
@@ -124,10 +128,14 @@ class Reshard {
   }
 
   /** The shards that a body selects, with CouchDB's order of checks and reasons. */
-  #selected(body: JsonObject): string[] {
-    this.#checkNode(memberOf(body, 'node'));
+  async #selected(body: JsonObject): Promise<readonly PlacedName[]> {
+    const node = this.#nodeOf(memberOf(body, 'node'));
     const shard = shardOf(memberOf(body, 'shard'));
-    const database = this.#databaseOf(memberOf(body, 'db'));
+    const database = databaseOf(memberOf(body, 'db'));
+    const named = database ?? shard?.database;
+    const placed =
+      named === undefined ? undefined : await this.#services.clusterJobs.shardsOf(named, node);
+    if (database !== undefined && placed === undefined) throw bad('Invalid `db`');
     const range = rangeOf(memberOf(body, 'range'));
     if (memberOf(body, 'type') !== 'split') throw bad('`job type must be `split`');
     if (shard === undefined && database === undefined) {
@@ -139,33 +147,40 @@ class Reshard {
     if (shard !== undefined && range !== undefined) {
       throw bad('`range` and `shard` are mutually exclusive');
     }
-    return this.#found(database ?? shard?.database ?? '', (name, itsRange) =>
-      shard === undefined ? range === undefined || range === itsRange : name === shard.name,
+    if (placed === undefined) {
+      checkDatabaseName(named ?? '');
+      throw new DivanError('NOT_FOUND', 'Database does not exist.');
+    }
+    const found = placed.filter(({ shard: name }) =>
+      shard === undefined ? range === undefined || range === rangeIn(name) : name === shard.name,
     );
-  }
-
-  #found(database: string, isWanted: (name: string, range: string) => boolean): string[] {
-    const { shards } = this.#services.catalog.get(database).map;
-    const found = shards
-      .map(({ file, range }) => ({ name: namesOfShardFile(file).shard, range: formatRange(range) }))
-      .filter(({ name, range }) => isWanted(name, range));
     if (found.length === 0) throw new DivanError('NOT_FOUND', 'missing');
-    return found.map(({ name }) => name);
+    return found;
   }
 
-  #checkNode(value: JsonValue | undefined): void {
-    if (value === undefined || value === this.#node) return;
+  /** Of which node the shards are to be; undefined for all. */
+  #nodeOf(value: JsonValue | undefined): string | undefined {
+    if (value === undefined) return undefined;
     if (typeof value !== 'string') throw bad('Invalid `node`');
+    if (this.#services.clusterJobs.nodes.includes(value)) return value;
     throw bad(value.includes('@') ? 'Not connected to `node`' : '`node` is not a valid node name');
   }
+}
 
-  #databaseOf(value: JsonValue | undefined): string | undefined {
-    if (value === undefined) return undefined;
-    if (typeof value !== 'string' || this.#services.catalog.find(value) === undefined) {
-      throw bad('Invalid `db`');
-    }
-    return value;
-  }
+/** The name of a shard, and of its node. */
+interface PlacedName {
+  readonly node: string;
+  readonly shard: string;
+}
+
+/** That it is none is found out later. */
+function databaseOf(value: JsonValue | undefined): string | undefined {
+  if (value === undefined || typeof value === 'string') return value;
+  throw bad('Invalid `db`');
+}
+
+function rangeIn(shard: string): string {
+  return shard.split('/')[1] ?? '';
 }
 
 function shardOf(value: JsonValue | undefined): ReturnType<typeof parseShardName> | undefined {

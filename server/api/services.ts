@@ -21,7 +21,9 @@ import type { BodyBudget } from '../http/request-body.js';
 import type { Metrics } from '../metrics.js';
 import type { NodeRecords } from '../node-records.js';
 import type { Setup } from '../setup/setup.js';
+import type { ClusterJobs } from '../splits/cluster-jobs.js';
 import type { JobManager } from '../splits/job-manager.js';
+import type { MoveTarget } from '../splits/move-target.js';
 import type { Uuids } from '../uuids.js';
 import type { ServerWorld } from '../world.js';
 import type { FeedLimits } from './feed-limits.js';
@@ -67,8 +69,12 @@ export interface Services {
   readonly compactions: Compactions;
   /** What happens to databases, for `_db_updates`. */
   readonly updates: DatabaseUpdates;
-  /** That split and merge shards. */
+  /** That split, merge and move shards of this node. */
   readonly jobs: JobManager;
+  /** Shards that other nodes move to this one; undefined on a node alone. */
+  readonly arrivals: MoveTarget | undefined;
+  /** Those of all nodes. */
+  readonly clusterJobs: ClusterJobs;
   /** Aborted when the server is about to stop: what waits for something ends then. */
   readonly stopping: AbortSignal;
   /** What all bodies of requests in memory take. */

@@ -36,3 +36,15 @@ export interface ClusterParts {
 
 /** Throws what opening its records throws. */
 export type ClusterFactory = (base: ClusterBase) => Promise<ClusterParts>;
+
+/** What is built on a cluster needs of it. */
+export interface ClusterSeams {
+  readonly records: SharedRecords;
+  readonly membership: Membership;
+  readonly calls: PeerCalls;
+  readonly handlers: CallHandlers;
+}
+
+export function seamsOf({ records, members, calls, handlers }: ClusterParts): ClusterSeams {
+  return { records, membership: members, calls, handlers };
+}

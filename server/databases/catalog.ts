@@ -13,7 +13,6 @@
  */
 import assert from 'node:assert';
 import { basename, dirname, join } from 'node:path';
-import { DivanError } from '../../engine/errors.js';
 import { compactCheckpointPath } from '../../engine/rewrite/compact.js';
 import { removeLeftovers } from '../../engine/rewrite/job.js';
 import { evenRanges, FULL_RANGE, type HashRule } from '../../engine/shard/hash.js';
@@ -23,6 +22,8 @@ import type { NodeRecords } from '../node-records.js';
 import { settledOrAborted } from '../settled-or-aborted.js';
 import type { ServerWorld } from '../world.js';
 import { AsideMaps } from './aside-maps.js';
+import { exists, missing } from './catalog-errors.js';
+import type { CatalogInside } from './catalog-inside.js';
 import { Database, type DatabaseParts, type WriteGuard } from './database.js';
 import { checkDatabaseName } from './database-name.js';
 import { UNSETTLED_PREFIX } from './database-settings.js';
@@ -245,6 +246,23 @@ export class Catalog {
     this.#announce(database, 'moved');
   }
 
+  /** Of `ShardHandover`: has `work` change the map of a database, while nothing else does. Throws as `#alone`. */
+  exclusively<T>(
+    name: string,
+    work: (inside: CatalogInside) => Promise<T>,
+    ended?: AbortSignal,
+  ): Promise<T> {
+    const inside: CatalogInside = {
+      pool: this.#pool,
+      path: (file) => this.#path(file),
+      store: (map) => this.#store(map),
+      eraseLeft: () => this.#eraseLeft(name),
+      add: (map) => this.#add(map),
+      announce: (database, what) => this.#announce(database, what),
+    };
+    return this.#alone(name, () => work(inside), ended);
+  }
+
   /** Gives a map an epoch that is greater than all that others know of. Throws `NOT_FOUND`, and what writing a record throws. */
   async raiseEpoch(database: Database, epoch: number): Promise<void> {
     await this.#alone(database.name, async () => {
@@ -434,12 +452,4 @@ export class Catalog {
   #path(file: string): string {
     return join(this.#dataDir, ...file.split('/'));
   }
-}
-
-function missing(): DivanError {
-  return new DivanError('NOT_FOUND', 'Database does not exist.');
-}
-
-function exists(): DivanError {
-  return new DivanError('EXISTS', 'The database could not be created, the file already exists.');
 }

@@ -17,6 +17,11 @@ export class RecordMembers {
     return this.#members.has(name);
   }
 
+  /** Whatever it is, for a reader of its own. */
+  member(name: string): unknown {
+    return this.#members.get(name);
+  }
+
   text(name: string): string {
     const value = this.#members.get(name);
     return typeof value === 'string' ? value : this.#fail(name);

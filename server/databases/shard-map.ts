@@ -99,6 +99,20 @@ export function movedShardMap(
   return { ...map, epoch: map.epoch + 1, shards };
 }
 
+/** The map without a shard. Its epoch goes on even if nothing is left in it. */
+export function givenShardMap(map: ShardMap, file: string): ShardMap {
+  const shards = map.shards.filter((shard) => shard.file !== file);
+  return { ...map, epoch: map.epoch + 1, shards };
+}
+
+/** The map with one more shard. Throws `INVALID_RANGE` if its range is not free. */
+export function takenShardMap(map: ShardMap, place: ShardPlace): ShardMap {
+  const { range, file } = place;
+  const shards = [...map.shards, { range, file }].sort((a, b) => a.range.start - b.range.start);
+  checkApart(shards);
+  return { ...map, epoch: map.epoch + 1, shards };
+}
+
 /** Refuses ranges that are not in their order or overlap. Throws `INVALID_RANGE`. */
 export function checkApart(shards: readonly { readonly range: ShardRange }[]): void {
   let end = -1;

@@ -174,17 +174,24 @@ export class ShardSlot {
   }
 
   /**
-   * Refuses all writes, those that wait too, until it is retired: it is not known whether the documents are in other files when the server
-   * starts again.
+   * Refuses all writes, those that wait too, until it is retired or resumed, with `refusal` if it is given: it is not known whether the
+   * documents are in other files when the server starts again, or on another node.
    */
-  suspend(cause: unknown): void {
-    this.#suspension = new DivanError(
-      'FAILED',
-      'no writes until the server is started again: it is not known whether the shard was moved',
-      { path: this.path },
-      cause,
-    );
+  suspend(cause: unknown, refusal?: DivanError): void {
+    this.#suspension =
+      refusal ??
+      new DivanError(
+        'FAILED',
+        'no writes until the server is started again: it is not known whether the shard was moved',
+        { path: this.path },
+        cause,
+      );
     this.#shard?.file.fail(this.#suspension);
+  }
+
+  /** Takes writes again. */
+  resume(): void {
+    this.#suspension = undefined;
   }
 
   /** Of `ShardPool`: takes no more writes, and closes when nobody uses it any more. */

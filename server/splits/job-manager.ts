@@ -9,6 +9,7 @@
 import type { Logger } from 'pino';
 import { DivanError } from '../../engine/errors.js';
 import type { ActiveTasks } from '../active-tasks.js';
+import type { Node } from '../cluster/peers.js';
 import type { Config } from '../config/config.js';
 import type { Catalog } from '../databases/catalog.js';
 import type { Compactions } from '../databases/compaction.js';
@@ -20,8 +21,16 @@ import { jobIdOf } from './job-id.js';
 import { JobScheduler } from './job-scheduler.js';
 import { type JobStatus, statusOf } from './job-status.js';
 import { type JobRecords, JobStore } from './job-store.js';
+import { type JobSwitch, NodeSwitch, SharedSwitch, type SharedSwitchParts } from './job-switch.js';
 import { ManagedJob } from './managed-job.js';
-import { assertRoom, type JobPlan, type JobRequest, planJob } from './plan-job.js';
+import { newJob } from './new-job.js';
+import {
+  assertRoom,
+  type JobPlan,
+  type JobRequest,
+  type MovePlanning,
+  planJob,
+} from './plan-job.js';
 import { Turns } from './turns.js';
 
 export interface JobManagerOptions {
@@ -33,6 +42,10 @@ export interface JobManagerOptions {
   readonly catalog: Catalog;
   readonly compactions: Pick<Compactions, 'isRequested'>;
   readonly runner: JobRunner;
+  /** Undefined on a node alone. */
+  readonly moves?: MovePlanning | undefined;
+  /** Where the switch is shared with other nodes; undefined for a node alone. */
+  readonly shared?: Omit<SharedSwitchParts, 'host'> | undefined;
 }
 
 /** How long the removal of a job that is past the map waits for its end; it happens in any case. */
@@ -46,6 +59,8 @@ export class JobManager {
   /** What decides which jobs there may be. */
   readonly #admission = new Turns();
   readonly #switching = new Turns();
+  readonly #switch: JobSwitch;
+  readonly #closing = new AbortController();
   /** What was begun at the start of the server. */
   readonly #settling = new Set<Promise<void>>();
   #lastTime = 0;
@@ -55,17 +70,25 @@ export class JobManager {
     this.#options = options;
     this.#store = new JobStore(records);
     this.#scheduler = new JobScheduler({ ...options, host: world.host });
+    const { shared } = options;
+    this.#switch =
+      shared === undefined
+        ? new NodeSwitch(this.#store)
+        : new SharedSwitch({ ...shared, host: world.host }, this.#store);
   }
 
   /** Finds the jobs that there are; none is run before `begin`. Throws `CORRUPT`. */
   static open(options: JobManagerOptions): JobManager {
     const manager = new JobManager(options);
-    manager.#scheduler.stopReason = manager.#store.stopReason();
-    for (const job of manager.#store.jobs()) manager.#add(job);
+    manager.#scheduler.stopReason = manager.#switch.reason;
+    for (const job of manager.#store.jobs()) {
+      manager.#add(job);
+      options.runner.hold?.(job);
+    }
     return manager;
   }
 
-  /** Settles what happened while the server did not run, and has the jobs go on. */
+  /** Settles what happened while the server did not run, and has the jobs go on, once it is known whether other nodes have stopped them. */
   begin(): void {
     const { catalog } = this.#options;
     catalog.onChange((_name, what, database) => {
@@ -77,11 +100,35 @@ export class JobManager {
         this.#settle(managed.turns.run(() => this.#scheduler.discard(managed)));
       }
     }
+    this.#switch.onChange(() => this.#follow());
+    const waiting = this.#switch.open(this.#closing.signal);
+    if (waiting === undefined) this.#scheduler.open();
+    else this.#settle(waiting.then(() => this.#openScheduler()));
+  }
+
+  #openScheduler(): void {
+    if (this.#closing.signal.aborted) return;
+    this.#scheduler.stopReason = this.#switch.reason;
     this.#scheduler.open();
+  }
+
+  /** Does what the switch says, which another node may have set. */
+  #follow(): void {
+    if (this.#closing.signal.aborted) return;
+    this.#scheduler.stopReason = this.#switch.reason;
+    this.#settle(this.#switching.run(() => this.#obey()));
+  }
+
+  async #obey(): Promise<void> {
+    const { reason } = this.#switch;
+    this.#scheduler.stopReason = reason;
+    if (reason === undefined) this.#scheduler.schedule();
+    else await Promise.all(this.#scheduler.working.map((job) => this.#halt(job, true)));
   }
 
   /** Ends all runs; they go on at the next start. */
   async close(): Promise<void> {
+    this.#closing.abort();
     await this.#scheduler.close();
     await Promise.all(this.#settling);
   }
@@ -110,6 +157,11 @@ export class JobManager {
     return { done: sumOf('bytesDone'), total: sumOf('bytesTotal') };
   }
 
+  /** By their ids, as they are at any time. */
+  get all(): ReadonlyMap<string, Pick<ManagedJob, 'job'>> {
+    return this.#scheduler.jobs;
+  }
+
   /** In the order in which they were made. */
   list(): JobStatus[] {
     return this.#scheduler.inOrder().map((job) => statusOf(job, this.stopReason));
@@ -131,6 +183,7 @@ export class JobManager {
         jobs: [...this.#scheduler.jobs.values()].map(({ job }) => job),
         bytesDone: ({ id }) => this.#scheduler.jobs.get(id)?.report?.bytesDone ?? 0,
         isCompacting: (database) => compactions.isRequested(database),
+        moves: this.#options.moves,
       },
       request,
     );
@@ -159,22 +212,30 @@ export class JobManager {
     });
   }
 
-  /** Stops all jobs and says why; resolves when each keeps what it did, or is past the map, where it goes on. */
+  /** Stops all jobs and says why; resolves when each of this node keeps what it did, or is past the map, where it goes on. */
   stop(reason: string): Promise<void> {
     return this.#switching.run(async () => {
-      await this.#store.setStopReason(reason);
-      this.#scheduler.stopReason = reason;
-      await Promise.all(this.#scheduler.working.map((job) => this.#halt(job, true)));
+      await this.#switch.stop(reason);
+      await this.#obey();
     });
   }
 
   /** Has all jobs go on but those that were stopped one by one. */
   start(): Promise<void> {
     return this.#switching.run(async () => {
-      await this.#store.setStopReason(undefined);
-      this.#scheduler.stopReason = undefined;
-      this.#scheduler.schedule();
+      await this.#switch.start();
+      await this.#obey();
     });
+  }
+
+  /** Resolves when what the switch says now is done on this node. */
+  obeyed(): Promise<void> {
+    return this.#switching.run(async () => undefined);
+  }
+
+  /** As `JobSwitch.toMembers`. */
+  tellSwitch(): Promise<readonly Node[]> {
+    return this.#switch.toMembers();
   }
 
   /** Stops a job until it is resumed; one that is past the map, or finished, is left alone. Throws `NOT_FOUND`. */
@@ -370,34 +431,11 @@ export class JobManager {
     this.#scheduler.jobs.set(job.id, new ManagedJob(job, this.#store, () => this.#now()));
   }
 
-  #newJob({ type, rate, verify, keepSource }: JobRequest, plan: JobPlan): SplitJob {
-    const { map, sources, targets } = plan;
+  #newJob(request: JobRequest, plan: JobPlan): SplitJob {
     const node = this.#options.config.get('node/name');
-    const names = sources.map((file) => namesOfShardFile(file).shard);
-    const time = this.#now();
-    return {
-      id: jobIdOf(names, node, (id) => this.#scheduler.jobs.has(id)),
-      type,
-      node,
-      database: map.name,
-      incarnation: map.incarnation,
-      sources,
-      targets,
-      rate,
-      verify,
-      keepSource,
-      state: 'new',
-      phase: 'new',
-      reason: undefined,
-      error: undefined,
-      retries: 0,
-      copied: undefined,
-      writePauseMs: undefined,
-      created: time,
-      started: undefined,
-      updated: time,
-      events: [{ time, type: 'new', detail: undefined }],
-    };
+    const names = plan.sources.map((file) => namesOfShardFile(file).shard);
+    const id = jobIdOf(names, node, (id) => this.#scheduler.jobs.has(id));
+    return newJob(request, plan, { id, node, time: this.#now() });
   }
 
   /** Microseconds since 1970. What happens within one millisecond, the finest that the clock tells, is told apart by counting. */

@@ -3,7 +3,16 @@ import { DivanError, isDivanError } from '../../engine/errors.js';
 import { formatRange, parseRange } from '../../engine/shard/hash.js';
 import type { Seqs } from '../../engine/shard/state.js';
 import { RecordMembers } from '../databases/record-members.js';
-import { type JobEvent, type JobState, type JobTarget, PHASES, type SplitJob } from './job.js';
+import {
+  type Handover,
+  JOB_TYPES,
+  type JobDestination,
+  type JobEvent,
+  type JobState,
+  type JobTarget,
+  PHASES,
+  type SplitJob,
+} from './job.js';
 
 const WHAT = 'job';
 const STATES: readonly JobState[] = ['new', 'running', 'stopped', 'failed', 'completed'];
@@ -20,12 +29,14 @@ export function readJob(record: unknown): SplitJob {
   const value = new RecordMembers(record, WHAT);
   return {
     id: value.text('id'),
-    type: value.oneOf('type', ['split', 'merge']),
+    type: value.oneOf('type', JOB_TYPES),
     node: value.text('node'),
     database: value.text('database'),
     incarnation: value.text('incarnation'),
     sources: value.list('sources').map(readFileName),
     targets: value.list('targets').map(readTarget),
+    to: value.has('to') ? readDestination(value.member('to')) : undefined,
+    handover: value.has('handover') ? readHandover(value.member('handover')) : undefined,
     rate: value.optionalWhole('rate'),
     verify: value.boolean('verify'),
     keepSource: value.boolean('keepSource'),
@@ -51,6 +62,16 @@ function readTarget(record: unknown): JobTarget {
     if (!isDivanError(error, 'INVALID_RANGE')) throw error;
     throw new DivanError('CORRUPT', `a stored job has a bad range: ${error.message}`, {}, error);
   }
+}
+
+function readDestination(record: unknown): JobDestination {
+  const value = new RecordMembers(record, WHAT);
+  return { name: value.text('name'), identity: value.text('identity') };
+}
+
+function readHandover(record: unknown): Handover {
+  const value = new RecordMembers(record, WHAT);
+  return { run: value.text('run'), length: value.whole('length'), crc: value.whole('crc') };
 }
 
 function readFileName(value: unknown): string {

@@ -108,8 +108,7 @@ export class JobScheduler {
 
   #taskOf({ type, database, sources, phase }: SplitJob): ActiveTask {
     const { shard } = namesOfShardFile(sources[0] ?? '');
-    const kind = type === 'split' ? 'shard_split' : 'shard_merge';
-    return this.#options.tasks.begin({ type: kind, database, shard }, phase);
+    return this.#options.tasks.begin({ type: `shard_${type}`, database, shard }, phase);
   }
 
   /** Never rejects. */

@@ -1,11 +1,12 @@
 /**
- * A job that puts shards of a database in the place of others while it is used: a split, 1 to N, or a merge, N to 1. What is here is kept
- * as a record of the node, and is all that a restart knows of the job.
+ * A job that puts shards of a database in the place of others while it is used: a split, 1 to N, or a merge, N to 1; or that moves one to another
+ * node. What is here is kept as a record of the node, and is all that a restart knows of the job.
  */
 import type { ShardRange } from '../../engine/shard/hash.js';
 import type { Seqs } from '../../engine/shard/state.js';
 
-export type JobType = 'split' | 'merge';
+export const JOB_TYPES = ['split', 'merge', 'move'] as const;
+export type JobType = (typeof JOB_TYPES)[number];
 
 /** `new` also while it waits for its turn. */
 export type JobState = 'new' | 'running' | 'stopped' | 'failed' | 'completed';
@@ -41,6 +42,21 @@ export interface JobTarget {
   readonly file: string;
 }
 
+/** The node that a shard is moved to. */
+export interface JobDestination {
+  readonly name: string;
+  readonly identity: string;
+}
+
+/** What the other node was to take: once this is kept, only that node knows whether it did. */
+export interface Handover {
+  /** Unique to the run of the job that sent it. */
+  readonly run: string;
+  /** Of the file, which ends with a commit, and the checksum of its record. */
+  readonly length: number;
+  readonly crc: number;
+}
+
 export interface SplitJob {
   readonly id: string;
   readonly type: JobType;
@@ -51,6 +67,10 @@ export interface SplitJob {
   /** As in the shard map, in the order of their ranges. */
   readonly sources: readonly string[];
   readonly targets: readonly JobTarget[];
+  /** Of a move. */
+  readonly to: JobDestination | undefined;
+  /** Of a move in `update_shardmap` and afterwards. */
+  readonly handover: Handover | undefined;
   /** Bytes a second that are copied at most; undefined for the rate of the configuration. */
   readonly rate: number | undefined;
   readonly verify: boolean;
@@ -99,7 +119,7 @@ export interface JobContext {
   readonly keepPartial: () => boolean;
   /** Keeps what changed; durable when it resolves. */
   readonly update: (
-    changes: Partial<Pick<SplitJob, 'phase' | 'copied' | 'writePauseMs'>>,
+    changes: Partial<Pick<SplitJob, 'phase' | 'copied' | 'writePauseMs' | 'targets' | 'handover'>>,
   ) => Promise<void>;
   readonly report: (report: JobReport) => void;
   /** The job as it is kept now. */
@@ -108,6 +128,8 @@ export interface JobContext {
 
 /** Does the work of jobs. */
 export interface JobRunner {
+  /** Called for each job at the start of the server, before anybody is served: a shard that may be elsewhere takes no writes. */
+  hold?(job: SplitJob): void;
   /** Takes a job from the phase in which it is to its end. Rejects with what stopped it; a later run goes on. */
   run(context: JobContext): Promise<void>;
   /** Removes what a job that has not come to `update_shardmap` left on the disk. REQUIRES: it does not run. */

@@ -16,6 +16,7 @@ import { removeFile } from '../durable-names.js';
 import { settledOrAborted } from '../settled-or-aborted.js';
 import type { EventLoopWatch, ServerWorld } from '../world.js';
 import type { JobContext, JobRunner, SplitJob } from './job.js';
+import type { MoveSource } from './move-source.js';
 import { Pacer } from './pacer.js';
 import { ShardMove } from './shard-move.js';
 
@@ -29,6 +30,8 @@ export interface LiveJobOptions {
   readonly workers: number | undefined;
   /** Undefined to go on at one rate, however late the event loop is. */
   readonly watchEventLoop: (() => EventLoopWatch) | undefined;
+  /** Undefined on a node alone. */
+  readonly moves?: MoveSource | undefined;
 }
 
 export class LiveJobRunner implements JobRunner {
@@ -45,22 +48,39 @@ export class LiveJobRunner implements JobRunner {
     const database = this.#databaseOf(job);
     // What it copied may never have come into the map: it is for `discard` to remove both that and the sources.
     if (database === undefined) throw new DivanError('NOT_FOUND', 'the database was deleted');
-    if (!hasMoved(database, job)) await this.#move(context, database);
+    if (job.type === 'move') await this.#moveAway(context, database);
+    else if (!hasMoved(database, job)) await this.#move(context, database);
     await this.#removeSources(context, database);
   }
 
   async discard(job: SplitJob): Promise<void> {
-    const { world } = this.#options;
-    const kept = this.#keptAside(job);
-    const targets = job.targets
-      .filter(({ file }) => !kept.has(file))
-      .map(({ range, file }) => ({ range, path: this.#path(file) }));
-    await discardCopies(world, { targets, checkpointPath: this.#checkpointPath(job) });
+    if (job.type === 'move') await this.#options.moves?.discard(job);
+    else await this.#discardCopies(job);
     // Of a database that is gone nobody else removes what is not in its map any more.
     if (this.#databaseOf(job) === undefined) await this.#removeFiles(job);
   }
 
+  async #discardCopies(job: SplitJob): Promise<void> {
+    const kept = this.#keptAside(job);
+    const targets = job.targets
+      .filter(({ file }) => !kept.has(file))
+      .map(({ range, file }) => ({ range, path: this.#path(file) }));
+    const checkpointPath = this.#checkpointPath(job);
+    await discardCopies(this.#options.world, { targets, checkpointPath });
+  }
+
+  hold(job: SplitJob): void {
+    if (job.type === 'move') this.#options.moves?.hold(job);
+  }
+
+  async #moveAway(context: JobContext, database: Database): Promise<void> {
+    const { moves } = this.#options;
+    if (moves === undefined) throw new DivanError('NOT_FOUND', 'there is no other node');
+    await moves.run(context, database);
+  }
+
   setRate(job: SplitJob, rate: number | undefined): void {
+    this.#options.moves?.setRate(job, rate);
     const configured = this.#options.config.get('reshard/rate');
     this.#pacers.get(job.id)?.setLimit(rate ?? (configured === 0 ? undefined : configured));
   }

@@ -23,6 +23,8 @@ export interface JobChange
       | 'error'
       | 'retries'
       | 'copied'
+      | 'targets'
+      | 'handover'
       | 'writePauseMs'
       | 'started'
     >

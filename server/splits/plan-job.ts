@@ -14,7 +14,7 @@ import type { Database } from '../databases/database.js';
 import { namesOfShardFile, type ShardMap, shardFileOf } from '../databases/shard-map.js';
 import type { DatabaseShard } from '../databases/shard-set.js';
 import type { ServerWorld } from '../world.js';
-import type { JobTarget, JobType, SplitJob } from './job.js';
+import type { JobDestination, JobTarget, JobType, SplitJob } from './job.js';
 
 export interface JobRequest {
   readonly type: JobType;
@@ -22,6 +22,8 @@ export interface JobRequest {
   readonly shards: readonly string[];
   /** Of a split: into so many equal ranges, or into these. */
   readonly into: number | readonly ShardRange[];
+  /** Of a move: the name of the node. */
+  readonly target?: string | undefined;
   readonly rate: number | undefined;
   readonly verify: boolean;
   readonly keepSource: boolean;
@@ -40,6 +42,8 @@ export interface JobPlan {
   readonly map: ShardMap;
   readonly sources: readonly string[];
   readonly targets: readonly JobTarget[];
+  /** Of a move. */
+  readonly to: JobDestination | undefined;
   readonly space: SpaceNeeds;
 }
 
@@ -54,6 +58,17 @@ export interface Planning {
   readonly bytesDone: (job: SplitJob) => number;
   /** Whether the compaction of a database was asked for, and is not over. */
   readonly isCompacting: (database: Database) => boolean;
+  /** Undefined on a node alone. */
+  readonly moves: MovePlanning | undefined;
+}
+
+/** Knows of other nodes. */
+export interface MovePlanning {
+  /**
+   * The node of a name, and how many bytes are free there. Throws `BAD_REQUEST` for a name that no other node has, `UNAVAILABLE` if it can
+   * not be reached.
+   */
+  room(name: string): Promise<{ readonly to: JobDestination; readonly freeBytes: number }>;
 }
 
 /** A shard of a database with its file, as it stands in the map. */
@@ -88,11 +103,28 @@ export async function planJob(planning: Planning, request: JobRequest): Promise<
   const { map } = database;
   const found = names.map(({ name }) => sourceOf(database, name));
   const sources = found.sort((a, b) => a.range.start - b.range.start);
-  const ranges = targetRanges(sources, request);
   for (const source of sources) assertIdle(planning, database, source);
+  if (request.type === 'move') return planMove(planning, database, sources, request.target ?? '');
+  const ranges = targetRanges(sources, request);
   const space = await spaceNeeds(planning, sources);
   const targets = await newTargets(planning, map, sources, ranges);
-  return { database, map, sources: sources.map(({ file }) => file), targets, space };
+  return { database, map, sources: sources.map(({ file }) => file), targets, to: undefined, space };
+}
+
+/** The file may get another name there. */
+async function planMove(
+  { moves }: Planning,
+  database: Database,
+  sources: readonly Source[],
+  target: string,
+): Promise<JobPlan> {
+  if (moves === undefined) throw new DivanError('BAD_REQUEST', 'there is no other node');
+  const bytes = await bytesOf(sources);
+  const { to, freeBytes } = await moves.room(target);
+  const targets = sources.map(({ range, file }) => ({ range, file }));
+  const files = sources.map(({ file }) => file);
+  const space = { bytes, otherBytes: 0, freeBytes };
+  return { database, map: database.map, sources: files, targets, to, space };
 }
 
 /** Throws `NO_SPACE`, with the arithmetic. */
@@ -152,8 +184,9 @@ function isUnfinished({ state }: SplitJob): boolean {
   return state !== 'completed' && state !== 'failed';
 }
 
-function filesOf({ sources, targets }: SplitJob): string[] {
-  return [...sources, ...targets.map(({ file }) => file)];
+/** On this node. */
+export function filesOf({ type, sources, targets }: SplitJob): string[] {
+  return type === 'move' ? [...sources] : [...sources, ...targets.map(({ file }) => file)];
 }
 
 async function spaceNeeds(
@@ -171,6 +204,7 @@ async function spaceNeeds(
 
 /** What an unfinished job may still take. Sources that are in the map no more are copied. */
 async function bytesLeft({ catalog, bytesDone }: Planning, job: SplitJob): Promise<number> {
+  if (job.type === 'move') return 0;
   const database = catalog.find(job.database);
   if (database === undefined) return 0;
   const sources = database.shards.filter((_shard, index) =>

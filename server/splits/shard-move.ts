@@ -103,7 +103,7 @@ export class ShardMove {
     const { context, checkpointPath, pathOf } = this.#input;
     const { type, targets } = context.job();
     return {
-      kind: type,
+      kind: type === 'merge' ? type : 'split',
       sources,
       targets: targets.map(({ range, file }) => ({ range, path: pathOf(file) })),
       checkpointPath,

@@ -1,15 +1,7 @@
 /** What a server has of its cluster, from the seams that a test brings. */
 import { PROTOCOL } from '../../server/cluster/call-signature.js';
-import type { CallHandlers, PeerCalls } from '../../server/cluster/peers.js';
-import type { Membership, SharedRecords } from '../../server/cluster/shared-records.js';
+import type { ClusterSeams } from '../../server/cluster/parts.js';
 import type { ClusterOptions } from '../../server/node-cluster.js';
-
-export interface ClusterSeams {
-  readonly records: SharedRecords;
-  readonly membership: Membership;
-  readonly calls: PeerCalls;
-  readonly handlers: CallHandlers;
-}
 
 export function clusterOf({ records, membership, calls, handlers }: ClusterSeams): ClusterOptions {
   return {

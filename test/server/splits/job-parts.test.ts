@@ -21,6 +21,8 @@ const JOB: SplitJob = {
   database: 'db',
   incarnation: 'i',
   sources: ['shards/00000000-ffffffff/db.1.divan'],
+  to: undefined,
+  handover: undefined,
   targets: [
     { range: { start: 0, end: 0x7fffffff }, file: 'shards/00000000-7fffffff/db.1.divan' },
     { range: { start: 0x80000000, end: 0xffffffff }, file: 'shards/80000000-ffffffff/db.1.divan' },

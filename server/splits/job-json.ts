@@ -14,7 +14,7 @@ const NEVER = 0;
 export function splitJobJson({ job, state, reason, report }: JobStatus): JsonObject {
   return {
     id: job.id,
-    ...mergeMembers(job),
+    ...typeMembers(job),
     job_state: state,
     node: job.node,
     ...sourceMember(job),
@@ -35,6 +35,7 @@ export function reshardJobJson({ job, state, reason }: JobStatus): JsonObject {
     type: job.type,
     ...sourceMember(job),
     ...(job.type === 'merge' ? { sources: sourcesOf(job) } : {}),
+    ...destinationMember(job),
     target: targetsOf(job),
     job_state: state,
     split_state: job.phase,
@@ -85,8 +86,14 @@ function stateInfo({
 }
 
 /** The proposal knows splits only, whose members are as it shows them. */
-function mergeMembers(job: SplitJob): JsonObject {
-  return job.type === 'merge' ? { type: 'merge', sources: sourcesOf(job) } : {};
+function typeMembers(job: SplitJob): JsonObject {
+  if (job.type === 'split') return {};
+  if (job.type === 'merge') return { type: 'merge', sources: sourcesOf(job) };
+  return { type: 'move', ...destinationMember(job) };
+}
+
+function destinationMember({ to }: SplitJob): JsonObject {
+  return to === undefined ? {} : { target_node: to.name };
 }
 
 function sourceMember(job: SplitJob): JsonObject {

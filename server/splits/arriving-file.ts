@@ -1,0 +1,128 @@
+/** The file of a shard that is on its way to this node: bytes of it come in any order, are compared, and looked through. */
+import { createHash } from 'node:crypto';
+import { dirname } from 'node:path';
+import { DivanError, isDivanError } from '../../engine/errors.js';
+import type { StorageFile } from '../../engine/file/storage.js';
+import { PIECE_BYTES, piecesOf, type Stretch } from '../../engine/rewrite/file-copy.js';
+import { checkShard } from '../../engine/shard/check.js';
+import { ReadOnlyShard } from '../../engine/shard/read-only-shard.js';
+import { makeDirectory } from '../durable-names.js';
+import type { ServerWorld } from '../world.js';
+
+/** Hashes of so many pieces at once. */
+export const HASHES_MAX = 64;
+const CHECK_WAIT_MS = 500;
+
+export class ArrivingFile {
+  readonly #world: ServerWorld;
+  readonly #file: StorageFile;
+  #checking: Promise<string | undefined> | undefined;
+  #isClosed = false;
+
+  private constructor(world: ServerWorld, file: StorageFile) {
+    this.#world = world;
+    this.#file = file;
+  }
+
+  /** Opens what there is, or makes it; its name is durable when it resolves. Throws what the disk throws. */
+  static async open(world: ServerWorld, path: string): Promise<ArrivingFile> {
+    const { storage } = world;
+    await makeDirectory(storage, dirname(path));
+    const isThere = (await storage.identity(path)) !== undefined;
+    const file = await storage.open(path, isThere ? 'write' : 'create');
+    await storage.syncDirectory(dirname(path));
+    return new ArrivingFile(world, file);
+  }
+
+  size(): Promise<number> {
+    return this.#file.size();
+  }
+
+  /** Writes what stands at a stretch. Throws `BAD_REQUEST` if it is not as long, and what the disk throws. */
+  async write({ from, to }: Stretch, body: AsyncIterable<Uint8Array>): Promise<void> {
+    let pos = from;
+    for await (const bytes of body) {
+      for (let done = 0; done < bytes.length; ) {
+        done += await this.#file.write(bytes.subarray(done), pos + done);
+      }
+      pos += bytes.length;
+    }
+    if (pos !== to) throw new DivanError('BAD_REQUEST', 'the bytes of a shard were cut off');
+  }
+
+  sync(): Promise<void> {
+    return this.#file.sync();
+  }
+
+  /** Of the pieces of a stretch. Throws `BAD_REQUEST` if they are too many. */
+  async hashes(stretch: Stretch): Promise<string[]> {
+    if (stretch.to - stretch.from > HASHES_MAX * PIECE_BYTES) {
+      throw new DivanError('BAD_REQUEST', 'so many bytes are not compared at once');
+    }
+    const hashes: string[] = [];
+    for (const { from, to } of piecesOf(stretch)) {
+      hashes.push(hashOfPiece(await readPiece(this.#file, from, to - from)));
+      await this.#world.host.yieldTurn();
+    }
+    return hashes;
+  }
+
+  /**
+   * Looks through the whole shard, in the background: undefined if that is not done yet, else what is wrong, in a text that is empty if nothing is.
+   * To be asked again.
+   */
+  async check(): Promise<string | undefined> {
+    this.#checking ??= this.#checked();
+    let cancel = () => {};
+    const soon = new Promise<undefined>((resolve) => {
+      cancel = this.#world.host.setTimer(() => resolve(undefined), CHECK_WAIT_MS);
+    });
+    const problem = await Promise.race([this.#checking, soon]);
+    cancel();
+    if (problem !== undefined) this.#checking = undefined;
+    return problem;
+  }
+
+  async #checked(): Promise<string> {
+    try {
+      await using shard = await ReadOnlyShard.open(this.#world, this.#file.path);
+      const { problems } = await checkShard(shard, () => {
+        if (this.#isClosed) throw new DivanError('ABORTED', 'nobody wants to know any more');
+      });
+      const [first] = problems;
+      return first === undefined ? '' : described(first.text, first.pos);
+    } catch (error) {
+      if (!isDivanError(error)) throw error;
+      return described(error.message, error.facts.pos);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await this.#checking?.catch(() => undefined);
+    await this.#file.close();
+  }
+}
+
+function described(text: string, pos: number | undefined): string {
+  return pos === undefined ? text : `${text}, offset ${pos}`;
+}
+
+/** Reads up to so many bytes, fewer at the end of the file. */
+export async function readPiece(
+  file: StorageFile,
+  pos: number,
+  length: number,
+): Promise<Uint8Array> {
+  const bytes = Buffer.alloc(length);
+  let done = 0;
+  for (let count = -1; done < length && count !== 0; ) {
+    count = await file.read(bytes.subarray(done), pos + done);
+    done += count;
+  }
+  return bytes.subarray(0, done);
+}
+
+export function hashOfPiece(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('base64');
+}
