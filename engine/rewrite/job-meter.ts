@@ -85,14 +85,16 @@ export class JobMeter {
   #stage: Stage = 'write';
   /** Undefined for those that were not heard of yet. */
   #tasks: (MeteredTask | undefined)[] = [];
+  /** Those of the present stage that have come to their end. */
+  readonly #ended = new Set<number>();
   #bytesWritten = 0;
   /** Bytes a second that all tasks together may write, 0 for no limit. */
   #rate = 0;
   /** Of writing, with the waits for writes and without. */
   readonly #written: Pace;
   readonly #worked: Pace;
-  /** What an earlier run had done. */
-  readonly #before: Record<Stage, Work> = { write: NO_WORK, verify: NO_WORK };
+  /** What an earlier run had done, as far as the first report says. */
+  #before: Record<Stage, Work> | undefined;
   #isSpeedKnown = false;
   #share = 0;
 
@@ -108,10 +110,24 @@ export class JobMeter {
 
   /** Begins a stage of so many tasks. */
   begin(stage: Stage, tasks: number): void {
-    const isFirst = this.#tasks.length === 0;
-    if (stage === 'verify' && isFirst) this.#before.write = this.#whole('write');
     this.#stage = stage;
     this.#tasks = Array.from({ length: tasks }, () => undefined);
+    this.#ended.clear();
+  }
+
+  /** A task has come to its end. What it reported last was somewhat before, and of a short task it is little. */
+  done(index: number): void {
+    this.#ended.add(index);
+    const task = this.#tasks[index];
+    if (task === undefined) return;
+    const { last } = task;
+    const isWriting = this.#stage === 'write';
+    const whole = this.#wholeOf(index);
+    const done = isWriting ? whole : wholeToRead(last, whole);
+    const heard = { ...last, ms: this.#host.now(), done };
+    // Writing ends with syncs, and what is held back to a rate has waited.
+    if (isWriting || this.#verify.isHeldBack) task.last = heard;
+    else this.#measure(task, heard);
   }
 
   progress(task: number, progress: RewriteProgress): void {
@@ -143,13 +159,18 @@ export class JobMeter {
   #hear(index: number, progress: RewriteProgress): void {
     const heard: Heard = { ms: this.#host.now(), done: this.#doneOf(progress), progress };
     const task = this.#tasks[index];
-    if (task === undefined) {
-      this.#tasks[index] = { first: heard, last: heard, pace: new Pace(this.#wholeOf(index)) };
-      const share = this.#stage === 'write' ? this.#tasks.length : this.#verify.threads;
-      const before = times(heard.done, 1 / share);
-      this.#before[this.#stage] = plus(this.#before[this.#stage], before);
+    if (task !== undefined) {
+      this.#measure(task, heard);
       return;
     }
+    this.#tasks[index] = { first: heard, last: heard, pace: new Pace(this.#wholeOf(index)) };
+    this.#before ??=
+      this.#stage === 'write'
+        ? { write: heard.done, verify: NO_WORK }
+        : { write: this.#whole('write'), verify: times(heard.done, 1 / this.#verify.threads) };
+  }
+
+  #measure(task: MeteredTask, heard: Heard): void {
     const { last } = task;
     task.last = heard;
     const cost = minus(heard.done, last.done);
@@ -185,14 +206,15 @@ export class JobMeter {
 
   /** Brings the share up to date and returns the seconds that are left. */
   #reckon(): number | undefined {
-    const beforeMs =
-      timeOf(this.#before.write, this.#writtenPace) + timeOf(this.#before.verify, this.#workedPace);
+    const { write, verify } = this.#before ?? { write: NO_WORK, verify: NO_WORK };
+    const beforeMs = timeOf(write, this.#writtenPace) + timeOf(verify, this.#workedPace);
     const spentMs = this.#host.now() - this.#startMs + beforeMs;
-    const leftMs =
+    const writeLeftMs =
       this.#stage === 'write'
-        ? Math.max(timeOf(this.#leftToWrite, this.#writtenPace), this.#heldBackMs()) +
-          Math.max(this.#verifyLeftMs([]), this.#readingHeldBackMs())
-        : Math.max(this.#verifyLeftMs(this.#tasks), this.#readingHeldBackMs());
+        ? Math.max(timeOf(this.#leftToWrite, this.#writtenPace), this.#heldBackMs())
+        : 0;
+    const verifyLeftMs = Math.max(this.#verifyLeftMs(), this.#readingHeldBackMs());
+    const leftMs = writeLeftMs + verifyLeftMs;
     this.#isSpeedKnown ||= this.#gainedShare >= SPEED_KNOWN_FROM;
     this.#share = Math.max(this.#share, spentMs / Math.max(1, spentMs + leftMs));
     return this.#isSpeedKnown ? leftMs / 1000 : undefined;
@@ -234,12 +256,14 @@ export class JobMeter {
   }
 
   /** Tasks have speeds of their own: what lived is slower to read than what was made of it. */
-  #verifyLeftMs(tasks: readonly (MeteredTask | undefined)[]): number {
+  #verifyLeftMs(): number {
     const { shares, threads } = this.#verify;
     const whole = this.#whole('verify');
+    const isBegun = this.#stage === 'verify';
     let pace = this.#workedPace;
     const left = shares.map((share, index) => {
-      const task = tasks[index];
+      if (isBegun && this.#ended.has(index)) return 0;
+      const task = isBegun ? this.#tasks[index] : undefined;
       // What has not begun will be as fast as the one before it.
       if (task === undefined) return timeOf(times(whole, share), pace);
       pace = task.pace.after(pace);

@@ -10,6 +10,7 @@ import { ZERO_COUNTERS } from '../../../engine/shard/state.js';
 import { VirtualHost } from '../../support/virtual-host.js';
 
 const REPORT_MS = 100;
+const TICK_MS = 5;
 const BODY_BYTES = 200;
 const POINTS_MAX = 2;
 const ETA_SHARE_MAX = 0.2;
@@ -48,21 +49,25 @@ interface Said {
   readonly progress: JobProgress;
 }
 
-/** A split in two of so many documents, of which an earlier run had written some. */
+/** A split of so many documents, of which an earlier run had written some. */
 class Run {
   readonly said: Said[] = [];
   readonly #host = new VirtualHost(1);
   readonly #meter: JobMeter;
   readonly #docs: number;
   readonly #machine: Machine;
+  readonly #targets: number;
+  readonly #reportedAt = new Map<number, number>();
 
-  constructor(docs: number, machine: Machine) {
+  constructor(docs: number, machine: Machine, targets = 2) {
     this.#docs = docs;
     this.#machine = machine;
+    this.#targets = targets;
+    const shares = Array.from({ length: targets }, () => 1 / targets);
     this.#meter = new JobMeter(this.#host, {
       counters: { ...ZERO_COUNTERS, liveDocs: docs, activeBytes: docs * BODY_BYTES },
       bytesTotal: docs * BODY_BYTES * 2,
-      verify: { shares: [1, 0.5, 0.5], threads: 2, isHeldBack: false },
+      verify: { shares: [1, ...shares], threads: 2, isHeldBack: false },
       onProgress: (progress) => this.said.push({ ms: this.#host.now(), progress }),
     });
   }
@@ -71,7 +76,9 @@ class Run {
   perform(docsBefore: number): number {
     this.#meter.begin('write', 1);
     this.#write(docsBefore);
-    this.#meter.begin('verify', 3);
+    this.#meter.done(0);
+    this.#reportedAt.clear();
+    this.#meter.begin('verify', 1 + this.#targets);
     this.#verify();
     return this.#host.now();
   }
@@ -90,17 +97,33 @@ class Run {
     for (let ids = 0; ids < this.#docs; ids += idsPerReport) report({ pass: 1, entriesDone: ids });
   }
 
-  /** The source and one target after the other, at the same time. */
+  /** As two threads do it: the source, and the targets one after the other. */
   #verify(): void {
-    const { read, idRead } = this.#machine;
-    const whole = (this.#docs * (read + idRead)) / 1000;
-    const start = this.#host.now();
-    for (let ms = 0; ms < whole; ms += REPORT_MS) {
-      this.#report(0, this.#reading(ms, this.#docs));
-      const target = ms < whole / 2 ? 1 : 2;
-      this.#report(target, this.#reading(ms - (whole / 2) * (target - 1), this.#docs / 2));
-      this.#host.advance(Math.min(REPORT_MS, start + whole - this.#host.now()));
+    const docsOf = [this.#docs];
+    for (let target = 0; target < this.#targets; target++) docsOf.push(this.#docs / this.#targets);
+    const startMs = this.#host.now();
+    const threads = [
+      { task: 0, startMs },
+      { task: 1, startMs },
+    ];
+    for (let next = 2; threads.some(({ task }) => task < docsOf.length); ) {
+      for (const thread of threads) {
+        const docs = docsOf[thread.task];
+        if (docs === undefined) continue;
+        const ms = this.#host.now() - thread.startMs;
+        if (ms < this.#readMs(docs)) this.#report(thread.task, this.#reading(ms, docs));
+        else {
+          this.#meter.done(thread.task);
+          thread.startMs += this.#readMs(docs);
+          thread.task = next++;
+        }
+      }
+      this.#host.advance(TICK_MS);
     }
+  }
+
+  #readMs(docs: number): number {
+    return (docs * (this.#machine.read + this.#machine.idRead)) / 1000;
   }
 
   #reading(ms: number, docs: number): RewriteProgress {
@@ -111,7 +134,11 @@ class Run {
     return { ...NOTHING, ...rowsOf(docs), pass: 1, entriesDone, rowsDone: docs };
   }
 
+  /** As workers do: not more often than now and then for each task. */
   #report(task: number, progress: RewriteProgress): void {
+    const last = this.#reportedAt.get(task);
+    if (last !== undefined && this.#host.now() - last < REPORT_MS) return;
+    this.#reportedAt.set(task, this.#host.now());
     this.#meter.progress(task, progress);
   }
 }
@@ -126,8 +153,10 @@ function beyondSlack(ms: number): number {
   return Math.max(0, Math.abs(ms) - SLACK_MS);
 }
 
-for (const { name, docs, machine, pointsMax = POINTS_MAX } of [
+for (const { name, docs, machine, targets, pointsMax = POINTS_MAX } of [
   { name: 'the machine that costs were measured on', docs: 2_000_000, machine: MEASURED },
+  { name: 'many targets', docs: 10_000_000, machine: MEASURED, targets: 64 },
+  { name: 'many small targets', docs: 1_000_000, machine: MEASURED, targets: 64 },
   { name: 'a long run', docs: 100_000_000, machine: MEASURED },
   {
     name: 'a machine of a third of the speed',
@@ -148,7 +177,7 @@ for (const { name, docs, machine, pointsMax = POINTS_MAX } of [
   },
 ]) {
   t.test(`percent and ETA: ${name}`, async (t) => {
-    const run = new Run(docs, machine);
+    const run = new Run(docs, machine, targets);
     const whole = run.perform(0);
     let points = 0;
     let etaShare = 0;
