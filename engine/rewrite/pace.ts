@@ -30,6 +30,11 @@ export type Stage = keyof typeof COSTS;
 /** A guess counts like a measurement of so many milliseconds of cost, or of this share of what is left of the work, if that is more. */
 const GUESS_MS = 50;
 const GUESS_SHARE = 0.6;
+/**
+ * If documents are slow, a part of it is the machine, which ids suffer from as well, and the other the source, which they know little
+ * of. As long as ids were not measured, the parts are taken to be about the same.
+ */
+const IDS_EXPONENT = 0.6;
 
 /** Milliseconds for an amount. */
 export function costOf(stage: Stage, { rows, bodyBytes, ids }: Amount): Work {
@@ -66,7 +71,9 @@ export class Pace {
   }
 
   /** Work of both kinds shares the time as `guess` says. */
-  add(ms: number, cost: Work, guess: Work): void {
+  add(ms: number, work: Work, guess: Work): void {
+    // There may have been less of it than was thought.
+    const cost = { documents: Math.max(0, work.documents), ids: Math.max(0, work.ids) };
     const expected = timeOf(cost, guess);
     if (expected === 0) return;
     const took = (ms * cost.documents * guess.documents) / expected;
@@ -77,8 +84,7 @@ export class Pace {
   /** From what was guessed and what was measured; what is undefined of the guess is told from the pace of documents. */
   after(guess: { readonly documents: number; readonly ids: number | undefined }): Work {
     const documents = this.#blend('documents', guess.documents);
-    // If documents are slow, half of it may be the machine, and half the source, which ids know nothing of.
-    return { documents, ids: this.#blend('ids', guess.ids ?? documents ** 0.6) };
+    return { documents, ids: this.#blend('ids', guess.ids ?? documents ** IDS_EXPONENT) };
   }
 
   #blend(kind: keyof Work, guess: number): number {
