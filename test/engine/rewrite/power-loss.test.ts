@@ -45,6 +45,23 @@ t.test('no state after a crash breaks a promise', async (t) => {
   }
 });
 
+t.test(
+  'a discarding that is cut short after some names: the next run goes on or refuses',
+  async (t) => {
+    const seed = seedOf(t);
+    const { violations, refusedRuns } = await simulateRewrites(SMALL_STEPS, {
+      seed,
+      rounds: { from: 0, to: REWRITE_KINDS.length },
+      statesPerOp: 40,
+      resumptionEvery: 1,
+      resumptionCrashes: 30,
+      whileNaming: true,
+    });
+    t.strictSame(violations, []);
+    t.ok(refusedRuns > 0, `${refusedRuns} runs were refused`);
+  },
+);
+
 t.test('planted bugs are found', async (t) => {
   const seed = seedOf(t);
   for (const bug of REWRITE_BUGS) {
