@@ -36,6 +36,8 @@ export interface TaskEvents {
   /** Undefined if nobody wants to resume. */
   readonly onCheckpoint?: ((states: readonly TargetState[]) => void) | undefined;
   readonly onDigest?: ((task: number, state: DigestState) => void) | undefined;
+  /** A task has come to its end. */
+  readonly onDone: (task: number) => void;
 }
 
 export class Crew {
@@ -91,6 +93,7 @@ export class Crew {
       control.assertGoingOn();
       const onDigest = (state: DigestState) => events.onDigest?.(index, state);
       results.push(await performTask(storage, task, control, onDigest));
+      events.onDone(index);
     }
     return results;
   }
@@ -112,7 +115,8 @@ export class Crew {
     const outputs = await Promise.all(
       tasks.map(async (task, index) => {
         const output = await this.#inWorker(pool, task, index, events);
-        if (!output.ok) this.stop.set();
+        if (output.ok) events.onDone(index);
+        else this.stop.set();
         return output;
       }),
     );

@@ -1,11 +1,22 @@
 /**
- * How far a rewrite is: joins what its workers report into one share of the whole work. What is left is reckoned from the speed of the
- * present stage so far, and for a later stage from what it costs for the cost of this one. Where writing is held back to a rate, what
- * is left to write takes as long as the rate demands, and speeds are without the time that was waited.
+ * How far a rewrite is: joins what its workers report into one share of the whole work. What is left is reckoned from what it costs
+ * and how fast the work has gone so far; a later stage goes as fast as the one before it, waits for writes left out. Where writing is
+ * held back to a rate, what is left to write takes as long as the rate demands, and speeds are without the time that was waited.
  */
 import type { Host } from '../file/host.js';
 import type { Counters } from '../shard/state.js';
 import { OVERHEAD } from './estimate.js';
+import {
+  costOf,
+  minus,
+  NO_WORK,
+  Pace,
+  plus,
+  type Stage,
+  timeOf,
+  times,
+  type Work,
+} from './pace.js';
 import type { RewriteProgress } from './pipeline.js';
 
 export interface JobProgress {
@@ -24,23 +35,24 @@ export interface JobProgress {
 
 const WRITE_PHASES = ['documents', 'ids', 'rest'] as const;
 
-/** What things cost, measured, in nanoseconds; only their relations matter. */
-const COSTS = {
-  write: { row: 450, bodyByte: 1.15, id: 240 },
-  verify: { row: 370, bodyByte: 0.44, id: 215 },
-} as const;
-
-type Stage = keyof typeof COSTS;
-
-/** The speed of a stage counts in full once this share of it is done, and until then together with that of the stage before. */
-const SPEED_FROM = 0.2;
 /** Before this share of the first stage is done, no speed is known. */
 const SPEED_KNOWN_FROM = 0.02;
+/** How many times its cost work takes if nothing is known; with the waits for writes. */
+const PACE_GUESS = { documents: 1, ids: undefined };
+const WRITTEN_GUESS = 1.2;
 
-/** A task of the verify pass when it was first heard of. */
-interface Begun {
+/** What a task reported, and when. */
+interface Heard {
   readonly ms: number;
-  readonly cost: number;
+  readonly done: Work;
+  readonly progress: RewriteProgress;
+}
+
+/** A task of the present stage. */
+interface MeteredTask {
+  readonly first: Heard;
+  last: Heard;
+  readonly pace: Pace;
 }
 
 /** How a verify pass goes. */
@@ -71,46 +83,61 @@ export class JobMeter {
   readonly #input: MeterInput;
   readonly #startMs: number;
   #stage: Stage = 'write';
-  #latest: (RewriteProgress | undefined)[] = [];
-  #begun: (Begun | undefined)[] = [];
+  /** Undefined for those that were not heard of yet. */
+  #tasks: (MeteredTask | undefined)[] = [];
+  /** Those of the present stage that have come to their end. */
+  readonly #ended = new Set<number>();
   #bytesWritten = 0;
-  /** Of the stage: how long tasks have waited because of the rate, on average; and the rate, 0 for none. */
-  #pausedMs = 0;
+  /** Bytes a second that all tasks together may write, 0 for no limit. */
   #rate = 0;
-  /** When the stage was first heard of, and how much was done then. */
-  #stageStart: { readonly ms: number; readonly cost: number } | undefined;
-  /** Milliseconds for each unit of cost: as far as is known, and as it was when the stage began. */
-  #pace: number | undefined;
-  #paceBefore: number | undefined;
-  /** What an earlier run had done. */
-  #costBefore: number | undefined;
+  /** Of writing, with the waits for writes and without. */
+  readonly #written: Pace;
+  readonly #worked: Pace;
+  /** What an earlier run had done, as far as the first report says. */
+  #before: Record<Stage, Work> | undefined;
+  #isSpeedKnown = false;
   #share = 0;
 
   constructor(host: Pick<Host, 'now'>, input: MeterInput) {
     this.#host = host;
     this.#input = input;
     this.#startMs = host.now();
+    // How fast this machine works with documents of this source is not known before.
+    const whole = { ...this.#whole('write'), documents: 0 };
+    this.#written = new Pace(whole);
+    this.#worked = new Pace(whole);
   }
 
   /** Begins a stage of so many tasks. */
   begin(stage: Stage, tasks: number): void {
     this.#stage = stage;
-    this.#latest = Array.from({ length: tasks }, () => undefined);
-    this.#begun = Array.from({ length: tasks }, () => undefined);
-    this.#stageStart = undefined;
-    this.#paceBefore = this.#pace;
+    this.#tasks = Array.from({ length: tasks }, () => undefined);
+    this.#ended.clear();
+  }
+
+  /** A task has come to its end. What it reported last was somewhat before, and of a short task it is little. */
+  done(index: number): void {
+    this.#ended.add(index);
+    const task = this.#tasks[index];
+    if (task === undefined) return;
+    const { last } = task;
+    const isWriting = this.#stage === 'write';
+    const whole = this.#wholeOf(index);
+    const done = isWriting ? whole : wholeToRead(last, whole);
+    const heard = { ...last, ms: this.#host.now(), done };
+    // Writing ends with syncs, and what is held back to a rate has waited.
+    if (isWriting || this.#verify.isHeldBack) task.last = heard;
+    else this.#measure(task, heard);
   }
 
   progress(task: number, progress: RewriteProgress): void {
-    this.#latest[task] = progress;
     const { onProgress, bytesTotal } = this.#input;
     if (onProgress === undefined) return;
+    this.#hear(task, progress);
     const all = this.#heard;
-    const { phase, docsDone, cost } =
-      this.#stage === 'write' ? this.#writing(all) : this.#verifying(all);
-    this.#pausedMs = sumOf(all, ({ pausedMs = 0 }) => pausedMs) / all.length;
+    const { phase, docsDone } = this.#stage === 'write' ? this.#writing(all) : verifying(all);
     this.#rate = sumOf(all, ({ rate = 0 }) => rate);
-    const secondsLeft = this.#reckon(cost);
+    const secondsLeft = this.#reckon();
     const bytesAll = Math.max(bytesTotal, this.#bytesWritten);
     onProgress({
       phase,
@@ -125,41 +152,88 @@ export class JobMeter {
 
   /** What was heard last of each task that was heard of. */
   get #heard(): RewriteProgress[] {
-    return this.#latest.flatMap((latest) => latest ?? []);
+    return this.#tasks.flatMap((task) => task?.last.progress ?? []);
   }
 
-  /** Takes how much of the stage is done, brings the share up to date and returns the seconds that are left. */
-  #reckon(cost: number): number | undefined {
-    const ms = this.#host.now();
-    this.#stageStart ??= { ms, cost };
-    this.#costBefore ??= this.#stage === 'write' ? cost : this.#wholeCost('write') + cost;
-    const gained = cost - this.#stageStart.cost;
-    const stageCost = this.#wholeCost(this.#stage);
-    const workedMs = ms - this.#stageStart.ms - this.#pausedMs;
-    this.#pace = this.#paceAfter(workedMs, gained, gained / stageCost, this.#paceBefore);
-    if (this.#pace === undefined) {
-      const left = Math.max(0, stageCost - cost) + (this.#stage === 'write' ? this.#later : 0);
-      this.#share = Math.max(this.#share, this.#costBefore / (this.#costBefore + left));
-      return undefined;
+  /** Takes what a task has done since it was last heard of, and how long that took. */
+  #hear(index: number, progress: RewriteProgress): void {
+    const heard: Heard = { ms: this.#host.now(), done: this.#doneOf(progress), progress };
+    const task = this.#tasks[index];
+    if (task !== undefined) {
+      this.#measure(task, heard);
+      return;
     }
-    const spentMs = ms - this.#startMs + this.#costBefore * this.#pace;
-    const leftMs =
+    this.#tasks[index] = { first: heard, last: heard, pace: new Pace(this.#wholeOf(index)) };
+    this.#before ??=
       this.#stage === 'write'
-        ? Math.max((stageCost - cost) * this.#pace, this.#heldBackMs()) + this.#laterMs(this.#pace)
-        : Math.max(this.#verifyLeftMs(ms, this.#pace), this.#readingHeldBackMs());
+        ? { write: heard.done, verify: NO_WORK }
+        : { write: this.#whole('write'), verify: times(heard.done, 1 / this.#verify.threads) };
+  }
+
+  #measure(task: MeteredTask, heard: Heard): void {
+    const { last } = task;
+    task.last = heard;
+    const cost = minus(heard.done, last.done);
+    const ms = heard.ms - last.ms - (waited(heard, 'pausedMs') - waited(last, 'pausedMs'));
+    const guess = this.#workedPace;
+    if (this.#stage === 'verify') task.pace.add(ms, cost, guess);
+    else {
+      this.#written.add(ms, cost, guess);
+      this.#worked.add(ms - (waited(heard, 'drainedMs') - waited(last, 'drainedMs')), cost, guess);
+    }
+  }
+
+  /** What a task of the present stage costs, about. */
+  #wholeOf(index: number): Work {
+    const share = this.#stage === 'write' ? 1 : (this.#verify.shares[index] ?? 1);
+    return times(this.#whole(this.#stage), share);
+  }
+
+  /** Of writing, the waits for writes left out. */
+  get #workedPace(): Work {
+    return this.#worked.after(PACE_GUESS);
+  }
+
+  get #writtenPace(): Work {
+    const worked = this.#workedPace;
+    const { documents } = this.#written.after({ documents: WRITTEN_GUESS, ids: undefined });
+    // As long as nothing is known of ids, they wait as often as documents.
+    return this.#written.after({
+      documents: WRITTEN_GUESS,
+      ids: (worked.ids / worked.documents) * documents,
+    });
+  }
+
+  /** Brings the share up to date and returns the seconds that are left. */
+  #reckon(): number | undefined {
+    const { write, verify } = this.#before ?? { write: NO_WORK, verify: NO_WORK };
+    const beforeMs = timeOf(write, this.#writtenPace) + timeOf(verify, this.#workedPace);
+    const spentMs = this.#host.now() - this.#startMs + beforeMs;
+    const writeLeftMs =
+      this.#stage === 'write'
+        ? Math.max(timeOf(this.#leftToWrite, this.#writtenPace), this.#heldBackMs())
+        : 0;
+    const verifyLeftMs = Math.max(this.#verifyLeftMs(), this.#readingHeldBackMs());
+    const leftMs = writeLeftMs + verifyLeftMs;
+    this.#isSpeedKnown ||= this.#gainedShare >= SPEED_KNOWN_FROM;
     this.#share = Math.max(this.#share, spentMs / Math.max(1, spentMs + leftMs));
-    return leftMs / 1000;
+    return this.#isSpeedKnown ? leftMs / 1000 : undefined;
   }
 
-  /** What the verify pass will cost. */
-  get #later(): number {
-    const { shares, threads } = this.#verify;
-    const costs = shares.map((share) => share * this.#wholeCost('verify'));
-    return timeOfAll(costs, threads);
+  /** How much of the present stage was done since its tasks were first heard of. */
+  get #gainedShare(): number {
+    const gained = this.#tasks.map((task) =>
+      task === undefined ? 0 : sumOfWork(minus(task.last.done, task.first.done)),
+    );
+    const whole = sumOfWork(this.#whole(this.#stage)) * gained.length;
+    return gained.reduce((a, b) => a + b, 0) / Math.max(1, whole);
   }
 
-  #laterMs(pace: number): number {
-    return Math.max(this.#later * pace, this.#readingHeldBackMs());
+  /** Every task reads all rows, so that the work is done as far as they are on average. */
+  get #leftToWrite(): Work {
+    const whole = this.#whole('write');
+    const lefts = this.#tasks.map((task) => minus(whole, task?.last.done ?? NO_WORK));
+    return times(lefts.reduce(plus, NO_WORK), 1 / lefts.length);
   }
 
   get #verify(): MeteredVerify {
@@ -169,7 +243,7 @@ export class JobMeter {
   /** How long the rate demands for what is still to be read by a verify pass that is held to it: sources and targets, about as much each. */
   #readingHeldBackMs(): number {
     const { isHeldBack, threads } = this.#verify;
-    const { length } = this.#latest;
+    const { length } = this.#tasks;
     if (!isHeldBack || this.#rate === 0) return 0;
     const isVerifying = this.#stage === 'verify';
     const read = isVerifying ? sumOf(this.#heard, ({ bytesRead = 0 }) => bytesRead) : 0;
@@ -182,88 +256,80 @@ export class JobMeter {
   }
 
   /** Tasks have speeds of their own: what lived is slower to read than what was made of it. */
-  #verifyLeftMs(ms: number, paceOfAll: number): number {
+  #verifyLeftMs(): number {
     const { shares, threads } = this.#verify;
-    let pace = paceOfAll;
-    const left = shares.map((share, task) => {
-      const latest = this.#latest[task];
-      const whole = share * this.#wholeCost('verify');
+    const whole = this.#whole('verify');
+    const isBegun = this.#stage === 'verify';
+    let pace = this.#workedPace;
+    const left = shares.map((share, index) => {
+      if (isBegun && this.#ended.has(index)) return 0;
+      const task = isBegun ? this.#tasks[index] : undefined;
       // What has not begun will be as fast as the one before it.
-      if (latest === undefined) return whole * pace;
-      const cost = 2 * this.#verifyCost(latest);
-      this.#begun[task] ??= { ms, cost };
-      const { ms: sinceMs, cost: sinceCost } = this.#begun[task] ?? { ms, cost };
-      const gained = cost - sinceCost;
-      pace = this.#paceAfter(ms - sinceMs, gained, gained / whole, pace) ?? pace;
-      return Math.max(0, whole - cost) * pace;
+      if (task === undefined) return timeOf(times(whole, share), pace);
+      pace = task.pace.after(pace);
+      return timeOf(minus(wholeToRead(task.last, times(whole, share)), task.last.done), pace);
     });
     return timeOfAll(left, threads);
   }
 
   /** How long the rate demands for what is still to be written. */
   #heldBackMs(): number {
-    if (this.#stage !== 'write' || this.#rate === 0) return 0;
+    if (this.#rate === 0) return 0;
     const bytesLeft = this.#input.bytesTotal / OVERHEAD - this.#bytesWritten;
     return (Math.max(0, bytesLeft) / this.#rate) * 1000;
   }
 
-  /** The speed after a share of what it is measured with, together with the one that was known before. */
-  #paceAfter(
-    tookMs: number,
-    gained: number,
-    share: number,
-    before: number | undefined,
-  ): number | undefined {
-    if (share < SPEED_KNOWN_FROM) return before;
-    const now = tookMs / gained;
-    const weight = before === undefined ? 1 : Math.min(1, share / SPEED_FROM);
-    return weight * now + (1 - weight) * (before ?? 0);
-  }
-
-  /** Every task reads all rows, so that the work is done as far as they are on average. */
   #writing(all: readonly RewriteProgress[]) {
-    const slowest = all.reduce((a, b) => (this.#cost(b) < this.#cost(a) ? b : a));
-    const cost = all.reduce((sum, one) => sum + this.#cost(one), 0) / this.#latest.length;
+    const cost = (one: RewriteProgress) => sumOfWork(this.#doneOf(one));
+    const slowest = all.reduce((a, b) => (cost(b) < cost(a) ? b : a));
     this.#bytesWritten = sumOf(all, ({ bytesWritten }) => bytesWritten);
     const phase = WRITE_PHASES[slowest.pass] ?? 'rest';
-    return { phase, docsDone: slowest.entriesDone, cost };
+    return { phase, docsDone: slowest.entriesDone };
   }
 
-  /** The sources are read once, and so are the targets together. Tasks are of different sizes. */
-  #verifying(all: readonly RewriteProgress[]) {
-    const rows = sumOf(all, ({ rowsDone = 0 }) => rowsDone);
-    const cost = sumOf(all, (one) => this.#verifyCost(one));
-    return { phase: 'verify' as const, docsDone: Math.floor(rows / 2), cost };
-  }
-
-  #verifyCost({ pass, entriesDone, rowsDone = 0, bodyBytesDone }: RewriteProgress): number {
-    const { row, bodyByte, id } = COSTS.verify;
-    // A file has as many ids as rows.
-    const ids = pass === 0 ? 0 : pass === 1 ? entriesDone : rowsDone;
-    return rowsDone * row + bodyBytesDone * bodyByte + ids * id;
+  #doneOf({ pass, entriesDone, rowsDone, bodyBytesDone }: RewriteProgress): Work {
+    const whole = this.#whole(this.#stage);
+    if (rowsDone !== undefined) {
+      // A file has as many ids as rows.
+      const ids = pass === 0 ? 0 : pass === 1 ? entriesDone : rowsDone;
+      return costOf('verify', { rows: rowsDone, bodyBytes: bodyBytesDone, ids });
+    }
+    if (pass === 0) return costOf('write', { rows: entriesDone, bodyBytes: bodyBytesDone, ids: 0 });
+    if (pass > 1) return whole;
+    const { ids } = costOf('write', { rows: 0, bodyBytes: 0, ids: entriesDone });
+    return { ...whole, ids };
   }
 
   get #docs(): number {
     return this.#input.counters.liveDocs + this.#input.counters.deletedDocs;
   }
 
-  #wholeCost(stage: Stage): number {
-    const once = this.#rowsCost(stage) + this.#docs * COSTS[stage].id;
-    return stage === 'write' ? once : 2 * once;
+  /** What a task that reads everything costs. */
+  #whole(stage: Stage): Work {
+    const rows = this.#docs;
+    const { activeBytes: bodyBytes } = this.#input.counters;
+    return costOf(stage, { rows, bodyBytes, ids: rows });
   }
+}
+/** The sources are read once, and so are the targets together. */
+function verifying(all: readonly RewriteProgress[]) {
+  const rows = sumOf(all, ({ rowsDone = 0 }) => rowsDone);
+  return { phase: 'verify' as const, docsDone: Math.floor(rows / 2) };
+}
 
-  #rowsCost(stage: Stage): number {
-    const { row, bodyByte } = COSTS[stage];
-    return this.#docs * row + this.#input.counters.activeBytes * bodyByte;
-  }
+/** What all of a task of the verify pass costs: once it has read the rows, no guess any more. */
+function wholeToRead({ progress: { pass, rowsDone = 0 }, done }: Heard, guess: Work): Work {
+  if (pass === 0) return guess;
+  const { ids } = costOf('verify', { rows: 0, bodyBytes: 0, ids: rowsDone });
+  return { ...done, ids };
+}
 
-  /** The cost of what a task has written. */
-  #cost({ pass, entriesDone, bodyBytesDone }: RewriteProgress): number {
-    const { row, bodyByte, id } = COSTS.write;
-    if (pass === 0) return entriesDone * row + bodyBytesDone * bodyByte;
-    if (pass === 1) return this.#rowsCost('write') + entriesDone * id;
-    return this.#wholeCost('write');
-  }
+function waited({ progress }: Heard, what: 'pausedMs' | 'drainedMs'): number {
+  return progress[what] ?? 0;
+}
+
+function sumOfWork({ documents, ids }: Work): number {
+  return documents + ids;
 }
 
 function sumOf(all: readonly RewriteProgress[], of: (one: RewriteProgress) => number): number {

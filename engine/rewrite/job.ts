@@ -286,6 +286,7 @@ async function writeTargets(
   meter.begin('write', tasks.length);
   const outcomes = await crew.perform(tasks, {
     onProgress: (task, progress) => meter.progress(task, progress),
+    onDone: (task) => meter.done(task),
     onCheckpoint: resumable ? (newer) => writer.update(newer) : undefined,
   });
   const results = outcomes.flatMap(({ rewritten }) => rewritten);

@@ -58,6 +58,8 @@ export interface RewriteProgress {
   /** Where the task is held back: bytes a second that it may write, and milliseconds that it has waited so far. */
   readonly rate?: number;
   readonly pausedMs?: number;
+  /** Milliseconds that it has waited for its own writes so far. */
+  readonly drainedMs?: number;
 }
 
 /** A finished target. */
@@ -127,6 +129,7 @@ class Rewrite {
   #pass = 0;
   #entriesDone = 0;
   #bodyBytesDone = 0;
+  #drainedMs = 0;
   #checkpointedAtMs: number;
   #checkpointedAtBytes = 0;
   /** The checkpoint that is being made durable. */
@@ -189,7 +192,7 @@ class Rewrite {
     this.#bodyBytesDone += bodyBytes;
     let bytesWritten = 0;
     for (const target of this.#targets) {
-      if (target.full) await target.drain();
+      if (target.full) await this.#drain(target);
       bytesWritten += target.bytes;
     }
     if (this.#control.checkpoint !== undefined) this.#checkpointIfDue(bytesWritten, cursor);
@@ -198,8 +201,16 @@ class Rewrite {
       entriesDone: this.#entriesDone,
       bodyBytesDone: this.#bodyBytesDone,
       bytesWritten,
+      drainedMs: this.#drainedMs,
     });
     if (paused !== undefined) await paused;
+  }
+
+  async #drain(target: Target): Promise<void> {
+    const { host } = this.#control;
+    const start = host.now();
+    await target.drain();
+    this.#drainedMs += host.now() - start;
   }
 
   /** One at a time: while one is being made durable, the work goes on. */

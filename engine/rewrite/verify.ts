@@ -113,6 +113,7 @@ export async function verify(
   meter.begin('verify', tasks.length);
   const outcomes = await crew.perform(tasks, {
     onProgress: (task, progress) => meter.progress(task, progress),
+    onDone: (task) => meter.done(task),
     onDigest:
       onState &&
       ((task, state) => {

@@ -27,6 +27,8 @@ export interface RewritePowerLossOptions {
   /** Every how many states the second run is crashed itself, and how often then. */
   readonly resumptionEvery: number;
   readonly resumptionCrashes: number;
+  /** Only crashes while names are given, after which whatever run it was may be discarded. */
+  readonly whileNaming?: boolean;
 }
 
 export interface RewritePowerLossResult {
@@ -35,6 +37,8 @@ export interface RewritePowerLossResult {
   readonly classes: ReadonlySet<CrashClass>;
   /** What was going on when it crashed: `split writing`. */
   readonly phases: ReadonlySet<`${RewriteKind} ${RewritePhase}`>;
+  /** Runs that were refused because of a target that a discarding, itself cut short, had left. */
+  readonly refusedRuns: number;
 }
 
 interface Findings {
@@ -42,6 +46,7 @@ interface Findings {
   readonly classes: Set<CrashClass>;
   readonly phases: Set<`${RewriteKind} ${RewritePhase}`>;
   readonly violations: string[];
+  refusedRuns: number;
 }
 
 /** Runs workloads with seeds that follow from the given one. Stops at the first with a violation. */
@@ -53,6 +58,7 @@ export async function runRewritePowerLoss(
     classes: new Set(),
     phases: new Set(),
     violations: [],
+    refusedRuns: 0,
   };
   const { from, to } = options.rounds;
   for (let round = from; round < to && findings.violations.length === 0; round++) {
@@ -103,6 +109,8 @@ class Judge {
     const { disk } = this.#workload;
     await this.#learn();
     for (let at = 0; at <= disk.ops.length; at++) {
+      const isNaming = this.#workload.phases[at]?.has('naming') === true;
+      if (this.#options.whileNaming === true && !isNaming) continue;
       for (let variant = 0; variant < this.#options.statesPerOp; variant++) {
         const state = disk.crash(at, this.#random);
         this.#note(state, at);
@@ -160,14 +168,14 @@ class Judge {
       const disk = state.open();
       setTurns(disk, this.#random);
       // Its clock has a checkpoint due at every step.
-      await this.#judgeState(state, disk, new HastyHost(this.#nextSeed));
+      const wasDiscarded = await this.#judgeState(state, disk, new HastyHost(this.#nextSeed));
       const { ops } = disk;
       for (let crash = 0; crash < this.#options.resumptionCrashes; crash++) {
         const cut = randomInt(this.#random, ops.length + 1);
         const second = disk.crash(cut, this.#random);
         what = `${first}, and before operation ${cut} of the next run`;
         this.#findings.fingerprints.add(second.fingerprint);
-        await this.#judgeState(state, second.disk, new VirtualHost(this.#nextSeed));
+        await this.#judgeState(state, second.disk, new VirtualHost(this.#nextSeed), wasDiscarded);
       }
     } catch (error) {
       const text = error instanceof Error ? error.stack : String(error);
@@ -175,22 +183,33 @@ class Judge {
     }
   }
 
-  /** Everything that must hold of a state, and of what the next command makes of it. */
-  async #judgeState({ acked }: CrashState, disk: SimulatedDisk, host: Host): Promise<void> {
+  /**
+   * Everything that must hold of a state, and of what the next command makes of it. `wasDiscarded` if a discarding may have been cut
+   * short in it. Returns whether the next command was one.
+   */
+  async #judgeState(
+    { acked }: CrashState,
+    disk: SimulatedDisk,
+    host: Host,
+    wasDiscarded = false,
+  ): Promise<boolean> {
     const isDone = acked.includes(DONE);
     await this.#inspect(disk, isDone);
     const { scenario } = this.#workload;
-    const discards = scenario === 'discarded' || scenario === 'aborted';
-    if (discards && this.#random() < 0.5) {
+    const isGivenUp = scenario === 'discarded' || scenario === 'aborted';
+    const mayDiscard = isGivenUp || this.#options.whileNaming === true;
+    const discards = mayDiscard && this.#random() < 0.5;
+    if (discards) {
       await this.#workload.case.discard(disk);
       this.#expectTidy(disk);
       await this.#inspect(disk, isDone);
       // A target that got its name before the discarding stays, and is in the way of another run.
-      if (this.#hasTarget(disk) || this.#random() < 0.8) return;
+      if (this.#hasTarget(disk) || this.#random() < 0.8) return true;
     }
-    await this.#finish(disk, host);
+    const isFinished = await this.#finish(disk, host, wasDiscarded);
     this.#expectTidy(disk);
-    await this.#inspect(disk, true);
+    await this.#inspect(disk, isFinished);
+    return discards;
   }
 
   /** The sources are whole; and so is every target that has its name. */
@@ -213,17 +232,26 @@ class Judge {
     }
   }
 
-  /** Runs the command again. If it had come to its end before, it may say so. */
-  async #finish(disk: SimulatedDisk, host: Host): Promise<void> {
+  /**
+   * Runs the command again, and returns whether all of it is done. If it had come to its end before, it may say so; and also of a
+   * target that is in its way, if it had been given up.
+   */
+  async #finish(disk: SimulatedDisk, host: Host, wasDiscarded: boolean): Promise<boolean> {
     const { case: of, plan } = this.#workload;
     // A file that was compacted already is another source than that of the plan.
     const isOther = of.kind === 'compact' && !this.#isOld(disk);
     const options = { plan: isOther ? undefined : plan, verify: this.#random() < 0.5 };
+    const named = of.targetPaths.filter((path) => disk.hashOf(path) !== undefined);
     try {
       this.#compare(await of.run({ storage: disk, host }, options), disk);
+      return true;
     } catch (error) {
-      const allNamed = of.targetPaths.every((path) => disk.hashOf(path) !== undefined);
-      if (of.kind === 'compact' || !allNamed || !isDivanError(error, 'EXISTS')) throw error;
+      if (of.kind === 'compact' || !isDivanError(error, 'EXISTS')) throw error;
+      if (named.length === of.targetPaths.length) return true;
+      if (!wasDiscarded || named.length === 0) throw error;
+      for (const path of named) this.#expect(disk.hashOf(path) !== undefined, `${path} is gone`);
+      this.#findings.refusedRuns++;
+      return false;
     }
   }
 

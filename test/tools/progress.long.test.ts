@@ -2,7 +2,7 @@
  * Goal: percent and ETA are near the truth on a quiet machine: percent within 2 points, and the ETA within a fifth from a tenth of
  * the way on, or within the half second that threads take to start and files to get their names.
  * Method: the lines of the real `divan split --json`, each with the time at which it came, against how long it took in the end; of
- * a fresh shard, a worn one, and one that is held back to a rate.
+ * a fresh shard, a large one, a worn one, and one that is held back to a rate.
  */
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -64,6 +64,7 @@ async function errorsOf(shard: string, out: string, ...options: string[]): Promi
 
 for (const { name, docs, worn, options } of [
   { name: 'a fresh shard', docs: 2_000_000, worn: false, options: [] },
+  { name: 'a long run', docs: 5_000_000, worn: false, options: [] },
   { name: 'a worn shard', docs: 500_000, worn: true, options: [] },
   { name: 'a rate', docs: 1_000_000, worn: false, options: ['--rate', '15MB/s'] },
 ]) {

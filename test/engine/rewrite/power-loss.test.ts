@@ -45,6 +45,30 @@ t.test('no state after a crash breaks a promise', async (t) => {
   }
 });
 
+t.test(
+  'a discarding that is cut short after some names: the next run goes on or refuses',
+  async (t) => {
+    const options = {
+      seed: seedOf(t),
+      rounds: { from: 0, to: REWRITE_KINDS.length },
+      statesPerOp: 40,
+      resumptionEvery: 1,
+      resumptionCrashes: 30,
+      whileNaming: true,
+    };
+    const { violations, refusedRuns } = await simulateRewrites(SMALL_STEPS, options);
+    t.strictSame(violations, []);
+    t.ok(refusedRuns > 0, `${refusedRuns} runs were refused`);
+    const bug = {
+      file: 'rewrite/job.js',
+      find: 'await undoFinishing(storage, checkpointPath);',
+      replace: '',
+    };
+    const withBug = await simulateRewrites([...SMALL_STEPS, bug], options);
+    t.ok(withBug.violations.length > 0, 'one that leaves a checkpoint "finishing" is found');
+  },
+);
+
 t.test('planted bugs are found', async (t) => {
   const seed = seedOf(t);
   for (const bug of REWRITE_BUGS) {
