@@ -17,21 +17,26 @@ export interface Credentials {
 export class AdminClient {
   /** Without a path. */
   readonly url: string;
-  readonly #authorization: string;
+  readonly #headers: Readonly<Record<string, string>>;
   readonly #signal: AbortSignal;
 
-  /** Throws `INVALID_SETTING` for what is no URL of a node. */
-  constructor(url: string, { user, password }: Credentials, signal: AbortSignal) {
+  /** `credentials`: undefined for nobody's. Throws `INVALID_SETTING` for what is no URL of a node. */
+  constructor(url: string, credentials: Credentials | undefined, signal: AbortSignal) {
     this.url = originOf(url);
-    this.#authorization = `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
+    this.#headers = { 'Content-Type': 'application/json', ...authorizationOf(credentials) };
     this.#signal = signal;
+  }
+
+  /** The same node, asked by nobody: before it has an admin it answers nobody else, on its own machine. */
+  get anonymous(): AdminClient {
+    return new AdminClient(this.url, undefined, this.#signal);
   }
 
   /** Whatever the node answers. Throws `UNREACHABLE`, `ABORTED`, and `PEER` for an answer that is no JSON. */
   async ask(method: string, path: string, body?: object): Promise<AdminReply> {
     const init: RequestInit = {
       method,
-      headers: { Authorization: this.#authorization, 'Content-Type': 'application/json' },
+      headers: this.#headers,
       signal: AbortSignal.any([this.#signal, AbortSignal.timeout(ANSWER_MS)]),
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     };
@@ -77,6 +82,12 @@ export function memberOf(value: unknown, name: string): unknown {
 export function textsOf(value: unknown, name: string): string[] {
   const list = memberOf(value, name);
   return Array.isArray(list) ? list.map(String) : [];
+}
+
+function authorizationOf(credentials: Credentials | undefined): Record<string, string> {
+  if (credentials === undefined) return {};
+  const { user, password } = credentials;
+  return { Authorization: `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}` };
 }
 
 function originOf(text: string): string {

@@ -22,8 +22,9 @@ export async function setUpCluster(
     process.stdout.write(json ? `${JSON.stringify({ url, step })}\n` : `${url} ${text}\n`);
 
   for (const node of nodes) {
-    if ((await stateOf(node)) !== 'cluster_disabled') continue;
-    await enable(node, credentials, bindAddress);
+    const asked = await whoAnswers(node);
+    if ((await stateOf(asked)) !== 'cluster_disabled') continue;
+    await enable(asked, credentials, bindAddress);
     say(node.url, 'enabled', 'is enabled');
   }
   if (others.length === 0) {
@@ -42,6 +43,14 @@ export async function setUpCluster(
   if (json) process.stdout.write(`${JSON.stringify({ finished: true, nodes: names })}\n`);
   else process.stdout.write(`the cluster is set up: ${names.join(', ')}\n`);
   return true;
+}
+
+/** As whom a node is to be asked: one that has no admin yet knows no names and passwords. */
+async function whoAnswers(node: AdminClient): Promise<AdminClient> {
+  const { status } = await node.ask('GET', '/_setup');
+  if (status !== 401) return node;
+  const { anonymous } = node;
+  return (await anonymous.ask('GET', '/_setup')).status === 200 ? anonymous : node;
 }
 
 async function stateOf(node: AdminClient): Promise<string> {
