@@ -9,7 +9,7 @@ import { crashMove, ignoreCrashes, type Loss, type Side } from '../../support/mo
 import { seedOf } from '../../support/seed.js';
 
 const LOSSES: readonly Loss[] = ['worst', 'best', 'random'];
-const STRIDE = 9;
+const STRIDE = 4;
 
 t.teardown(ignoreCrashes());
 
