@@ -3,6 +3,7 @@
  * shard when is decided by those who call this (`server/splits/README.md`).
  */
 import { DivanError } from '../../engine/errors.js';
+import type { ShardRange } from '../../engine/shard/hash.js';
 import type { Shard } from '../../engine/shard/shard.js';
 import type { Catalog } from './catalog.js';
 import { missing } from './catalog-errors.js';
@@ -28,6 +29,13 @@ export class ShardHandover {
   has(name: string, incarnation: string, file: string): boolean {
     const map = this.#catalog.find(name)?.map;
     return map?.incarnation === incarnation && map.shards.some((place) => place.file === file);
+  }
+
+  /** Whether this node has a part of a range of a database. */
+  overlaps(name: string, incarnation: string, { start, end }: ShardRange): boolean {
+    const map = this.#catalog.find(name)?.map;
+    if (map?.incarnation !== incarnation) return false;
+    return map.shards.some(({ range }) => range.start <= end && range.end >= start);
   }
 
   /**
