@@ -59,9 +59,9 @@ export class ShardHandover {
   }
 
   /**
-   * Takes a shard into the map of a database, of which there may be no part here yet. Nothing happens if it is in it. Throws `CONFLICT` if this node has
-   * another making of the database, `INVALID_RANGE` if the range is not free, with nothing changed; and what writing a record throws: then it is not
-   * known whether the disk has the new map until `restore` resolves, or the server starts again.
+   * Takes a shard into the map of a database, of which there may be no part here yet. Nothing happens if it is in it. Throws `CONFLICT` if
+   * this node has another making of the database, `INVALID_RANGE` if the range is not free, with nothing changed; and what writing a record
+   * throws: then it is not known whether the disk has the new map until `restore` resolves, or the server starts again.
    */
   async take(name: string, part: NewPart, place: ShardPlace, shard: Shard): Promise<void> {
     await this.#catalog.exclusively(name, async (inside) => {
