@@ -29,6 +29,8 @@ export interface AbsorberParts {
   readonly calls: PeerCalls;
   /** This node. */
   readonly self: string;
+  /** Aborted when no more is to be sent. */
+  readonly signal: AbortSignal;
 }
 
 export class Absorber {
@@ -78,7 +80,7 @@ export class Absorber {
     items: readonly FlowingItem[],
   ): Promise<void> {
     const head = { name, incarnation };
-    const options = { timeoutMs: ANSWER_MS };
+    const options = { timeoutMs: ANSWER_MS, signal: this.#parts.signal };
     const reply = await this.#parts.calls.open(node, CALL, head, itemsToBytes(items), options);
     for await (const _ of reply.body) throw new DivanError('PEER', `${CALL} is answered by a head`);
   }

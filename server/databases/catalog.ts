@@ -275,18 +275,18 @@ export class Catalog {
   }
 
   /**
-   * Takes a database out of service, since another one of its name is in force; its files stay. Resolves when nobody uses it any more. Throws
-   * `NOT_FOUND`, and what writing a record throws.
+   * Takes a database out of service, since another one of its name is in force; its files stay, and who reads in them
+   * reads on. Throws `NOT_FOUND`, and what writing a record throws.
    */
   async setAside(name: string): Promise<void> {
     await this.#alone(name, async () => {
       const database = this.get(name);
       const { map } = database;
       await this.aside.add(map);
-      // Writes that come too late find no shard.
-      database.take({ ...map, shards: [] });
-      await this.#withdraw(database);
-      for (const { file } of map.shards) await this.#pool.retire(this.#path(file));
+      await this.#withdraw(database, () => {
+        // Writes that come too late find no shard.
+        database.take({ ...map, shards: [] });
+      });
       await this.#records.remove(shardMapKey(name));
     });
   }
@@ -297,6 +297,7 @@ export class Catalog {
     return this.#alone(map.name, async () => {
       if (this.#databases.has(map.name)) throw exists();
       await this.#eraseLeft(map.name);
+      await this.asideSlots(incarnation);
       const back: ShardMap = { ...map, epoch: map.epoch + 1 };
       // A change of its settings may have been under way when it was set aside.
       await this.#records.set(UNSETTLED_PREFIX + map.name, {});
@@ -314,9 +315,11 @@ export class Catalog {
     await this.#alone(map.name, () => this.#eraseAside(map));
   }
 
-  /** The slots of a database that was set aside. */
-  asideSlots(incarnation: string): readonly ShardSlot[] {
-    return this.aside.get(incarnation).shards.map(({ file }) => this.#pool.slot(this.#path(file)));
+  /** The slots of a database that was set aside, once all who used it before are done: what they wrote is there then. */
+  async asideSlots(incarnation: string): Promise<readonly ShardSlot[]> {
+    const paths = this.aside.get(incarnation).shards.map(({ file }) => this.#path(file));
+    for (const path of paths) await this.#pool.retire(path);
+    return paths.map((path) => this.#pool.slot(path));
   }
 
   async #eraseAside(map: ShardMap): Promise<void> {
@@ -326,9 +329,11 @@ export class Catalog {
     await this.aside.remove(map.incarnation);
   }
 
-  async #withdraw(database: Database): Promise<void> {
+  /** `announced` is called when all have heard of it, and nothing has stopped yet. */
+  async #withdraw(database: Database, announced: () => void = () => undefined): Promise<void> {
     this.#databases.delete(database.name);
     this.#announce(database, 'deleted');
+    announced();
     await database.end();
   }
 

@@ -58,13 +58,15 @@ export class ClusterDirectory implements Directory {
   readonly #placements = new Map<string, Placement>();
   readonly #listeners = new Set<(name: string) => void>();
   readonly #stops: (() => void)[] = [];
+  readonly #ending = new AbortController();
 
   private constructor(parts: ClusterDirectoryParts, handlers: CallHandlers) {
     const { catalog, calls, membership, waitMs = WAIT_MS } = parts;
     this.#parts = parts;
     this.#waitMs = waitMs;
     const self = membership.self.identity;
-    const { sink } = new Absorber({ catalog, calls, self, placements: this }, handlers);
+    const { signal } = this.#ending;
+    const { sink } = new Absorber({ catalog, calls, self, signal, placements: this }, handlers);
     this.#reconciler = new Reconciler({ ...parts, sink }, handlers);
     handlers.on(RECORD, async ({ head }) => {
       return { value: databaseJson(this.#valueOf(requiredString(head, 'name'))) };
@@ -91,6 +93,7 @@ export class ClusterDirectory implements Directory {
   }
 
   async close(): Promise<void> {
+    this.#ending.abort();
     for (const stop of this.#stops) stop();
     await this.#reconciler.close();
   }
@@ -221,7 +224,8 @@ export class ClusterDirectory implements Directory {
     const { host } = this.#parts.world;
     await new Promise<void>((resolve) => {
       const stop = this.onChange((changed) => {
-        if (changed === name && (isCovered() || !this.#known.has(name))) done();
+        if (changed !== name) return;
+        if (isCovered() || this.#known.get(name)?.incarnation !== incarnation) done();
       });
       const cancel = host.setTimer(() => done(), this.#waitMs);
       const done = () => {

@@ -149,8 +149,6 @@ export class Reconciler {
 
   /** As `reconcile`, in the background. */
   #start(name: string): void {
-    const flow = this.#flows.get(name);
-    if (flow !== undefined) flow.isStale = true;
     if (this.#waiting.has(name) || this.#isClosed) return;
     this.#waiting.add(name);
     this.#run(this.#attempt(name));
@@ -159,8 +157,11 @@ export class Reconciler {
   #recordChanged(key: string): void {
     const { catalog, membership } = this.#parts;
     const name = nameOfDatabaseKey(key);
-    if (name !== undefined) this.#start(name);
-    else if (key.startsWith(rowPrefix(membership.self.identity))) {
+    if (name !== undefined) {
+      const flow = this.#flows.get(name);
+      if (flow !== undefined) flow.isStale = true;
+      this.#start(name);
+    } else if (key.startsWith(rowPrefix(membership.self.identity))) {
       // Others may have a row of this node that it does not remember.
       const { name = '' } = partsOfRowKey(key) ?? {};
       if (catalog.find(name) !== undefined) this.#start(name);
@@ -306,7 +307,7 @@ export class Reconciler {
     const into = inForce(this.#valueOf(name))?.incarnation;
     if (into === undefined || into === aside || map.state !== 'live') return false;
     if (catalog.aside.flowedInto(aside) !== into) {
-      for (const slot of catalog.asideSlots(aside)) {
+      for (const slot of await catalog.asideSlots(aside)) {
         await readTogether([slot], async ([snapshot]) => {
           if (snapshot !== undefined) await sink(name, into, whileFresh(itemsOf(snapshot), flow));
         });

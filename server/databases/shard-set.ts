@@ -1,6 +1,6 @@
 /**
- * The shards of a database that this node has, at one time. A database whose shards are split or merged has another set from then on; whoever took this one
- * before goes on with it, as long as all that it reads was held before it waited for anything: what is held stays readable.
+ * The shards of a database that this node has, at one time. A database whose shards are split or merged has another set from then on; whoever
+ * took this one before goes on with it, as long as all that it reads was held before it waited for anything: what is held stays readable.
  */
 import assert from 'node:assert';
 import { DivanError } from '../../engine/errors.js';

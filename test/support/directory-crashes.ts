@@ -11,6 +11,9 @@ import { CrashError, SimulatedDisk } from './simulated-disk.js';
 
 const DOCUMENTS = 12;
 
+/** The process alone, with all that it wrote there; or the power, with the least that may be there, or with something between. */
+type CrashKind = 'killed' | 'worst' | 'random';
+
 export interface DirectoryCrashOptions {
   readonly seed: number;
   /** How many crashes. */
@@ -40,7 +43,7 @@ export async function runDirectoryCrashes(
   const kinds = new Set<string>();
   for (let count = 0; count < crashes && violations.length === 0; count++) {
     const at = whole.from + 1 + randomInt(random, operations);
-    const kind = random() < 0.4 ? 'killed' : random() < 0.5 ? 'worst' : 'random';
+    const kind: CrashKind = random() < 0.4 ? 'killed' : random() < 0.5 ? 'worst' : 'random';
     const life = new CrashLife();
     kinds.add(kind);
     for (const text of await life.run(at, kind, random)) {
@@ -63,7 +66,7 @@ class CrashLife {
     this.#nodes.storages[0] = this.disk;
   }
 
-  async run(at: number, kind: string, random: () => number = Math.random): Promise<string[]> {
+  async run(at: number, kind: CrashKind, random: () => number = Math.random): Promise<string[]> {
     const nodes = this.#nodes;
     await nodes.start(0);
     await nodes.start(1);
@@ -145,14 +148,15 @@ class CrashLife {
     return !isHalted() && nodes.isSettled;
   }
 
-  async #restart(kind: string, random: () => number): Promise<void> {
+  async #restart(kind: CrashKind, random: () => number): Promise<void> {
     const nodes = this.#nodes;
     nodes.at(0).kill();
-    if (kind === 'killed') this.disk.restart();
-    else {
-      const point = this.disk.crashPoint(this.disk.ops.length);
-      this.disk = (kind === 'worst' ? point.worst() : point.random(random)).open();
-    }
+    // What the process that was killed still tries is done to a disk that nobody looks at any more.
+    this.disk.haltAfter = 0;
+    const point = this.disk.crashPoint(this.disk.ops.length);
+    const states = { killed: () => point.best(), worst: () => point.worst() };
+    const state = kind === 'random' ? point.random(random) : states[kind]();
+    this.disk = state.open();
     nodes.storages[0] = this.disk;
     await nodes.start(0);
   }

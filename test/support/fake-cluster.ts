@@ -120,14 +120,33 @@ function copyOf(value: unknown): JsonObject {
   throw new TypeError('no object');
 }
 
+/** Where a node keeps its records. */
+export type RecordStore = Pick<NodeRecords, 'get' | 'keys' | 'set'>;
+
+export class MemoryRecords implements RecordStore {
+  readonly #values = new Map<string, object>();
+
+  get(key: string): unknown {
+    return this.#values.get(key);
+  }
+
+  keys(prefix: string): string[] {
+    return [...this.#values.keys()].filter((key) => key.startsWith(prefix));
+  }
+
+  async set(key: string, value: object): Promise<void> {
+    this.#values.set(key, value);
+  }
+}
+
 export class FakeRecords implements SharedRecords {
   readonly #cluster: FakeCluster;
   readonly #self: Node;
-  readonly #records: NodeRecords;
+  readonly #records: RecordStore;
   readonly #listeners = new Set<(key: string) => void>();
   #changed: Promise<unknown> = Promise.resolve();
 
-  constructor(cluster: FakeCluster, self: Node, records: NodeRecords) {
+  constructor(cluster: FakeCluster, self: Node, records: RecordStore) {
     this.#cluster = cluster;
     this.#self = self;
     this.#records = records;

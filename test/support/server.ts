@@ -25,6 +25,7 @@ export interface TestServerOptions {
   readonly storage?: Storage;
   /** Of another server of the test that was closed, to go on with its data. */
   readonly dataDir?: string;
+  readonly cluster?: ClusterSeams;
   /** Does the work of jobs in the place of the one that is there. */
   readonly runner?: JobRunner;
   /** What it has in common with other nodes; none for a server alone. */

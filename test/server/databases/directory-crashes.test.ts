@@ -31,12 +31,6 @@ const BUGS: readonly PlantedBug[] = [
       'if (catalog.aside.flowedInto(aside) !== into) { await catalog.aside.setFlowed(aside, into);',
   },
   {
-    name: 'a database is set aside without a record of that',
-    file: CATALOG,
-    find: 'await this.aside.add(map);\n            // Writes',
-    replace: 'this.aside.add(map).catch(() => undefined);\n            // Writes',
-  },
-  {
     name: 'a removal of what was set aside is not finished',
     file: CATALOG,
     find: 'await catalog.#eraseAside(map);',
