@@ -28,8 +28,6 @@ export interface TestServerOptions {
   readonly cluster?: ClusterSeams;
   /** Does the work of jobs in the place of the one that is there. */
   readonly runner?: JobRunner;
-  /** What it has in common with other nodes; none for a server alone. */
-  readonly cluster?: ClusterSeams;
   /** True if errors in the log are what the test is about. */
   readonly mayLogErrors?: boolean;
 }
