@@ -65,7 +65,10 @@ export class FileCopy {
     this.#shard.file.onWritten = undefined;
   }
 
-  /** Sends all that the copy lacks of the newest commit, and returns that. Throws what reading and sending throw; then the copy is not to be gone on with. */
+  /**
+   * Sends all that the copy lacks of the newest commit, and returns that. Throws what reading and sending throw; then the copy is not to be
+   * gone on with.
+   */
   async round(send: SendPiece): Promise<CopiedCommit> {
     // The witnesses first: they must not name more than is copied.
     const head = await this.read({ from: 0, to: DATA_START });

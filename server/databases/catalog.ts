@@ -23,7 +23,7 @@ import { settledOrAborted } from '../settled-or-aborted.js';
 import type { ServerWorld } from '../world.js';
 import { AsideMaps } from './aside-maps.js';
 import { exists, missing } from './catalog-errors.js';
-import type { CatalogInside } from './catalog-inside.js';
+import type { CatalogEvent, CatalogInside, CatalogListener } from './catalog-inside.js';
 import { Database, type DatabaseParts, type WriteGuard } from './database.js';
 import { checkDatabaseName } from './database-name.js';
 import { UNSETTLED_PREFIX } from './database-settings.js';
@@ -64,14 +64,6 @@ export interface NewShard extends ShardPlace {
   /** Open, and durable with its name. */
   readonly shard: Shard;
 }
-
-/**
- * Heard when databases come and go; of one that is deleted or set aside, before what goes on in it is stopped and its files are removed.
- * `moved`: its map is another one, and durable.
- */
-export type CatalogListener = (name: string, what: CatalogEvent, database: Database) => void;
-
-export type CatalogEvent = 'created' | 'deleted' | 'moved';
 
 /** What the greatest number in file names of databases that are gone was, by name: no file is named as one before it. */
 const GONE_PREFIX = 'gone/';

@@ -3,6 +3,7 @@
  * shard when is decided by those who call this (`server/splits/README.md`).
  */
 import { DivanError } from '../../engine/errors.js';
+import type { ShardRange } from '../../engine/shard/hash.js';
 import type { Shard } from '../../engine/shard/shard.js';
 import type { Catalog } from './catalog.js';
 import { missing } from './catalog-errors.js';
@@ -30,6 +31,13 @@ export class ShardHandover {
     return map?.incarnation === incarnation && map.shards.some((place) => place.file === file);
   }
 
+  /** Whether this node has a part of a range of a database. */
+  overlaps(name: string, incarnation: string, { start, end }: ShardRange): boolean {
+    const map = this.#catalog.find(name)?.map;
+    if (map?.incarnation !== incarnation) return false;
+    return map.shards.some(({ range }) => range.start <= end && range.end >= start);
+  }
+
   /**
    * Takes a shard out of the map: it takes no writes here from then on, and who reads it reads on. Nothing happens if it is not there. Throws
    * `NOT_FOUND` for a database that is not there any more, with nothing changed. When it throws anything else it is not known whether the disk has
@@ -51,9 +59,9 @@ export class ShardHandover {
   }
 
   /**
-   * Takes a shard into the map of a database, of which there may be no part here yet. Nothing happens if it is in it. Throws `CONFLICT` if this node has
-   * another making of the database, `INVALID_RANGE` if the range is not free, with nothing changed; and what writing a record throws: then it is not
-   * known whether the disk has the new map until `restore` resolves, or the server starts again.
+   * Takes a shard into the map of a database, of which there may be no part here yet. Nothing happens if it is in it. Throws `CONFLICT` if
+   * this node has another making of the database, `INVALID_RANGE` if the range is not free, with nothing changed; and what writing a record
+   * throws: then it is not known whether the disk has the new map until `restore` resolves, or the server starts again.
    */
   async take(name: string, part: NewPart, place: ShardPlace, shard: Shard): Promise<void> {
     await this.#catalog.exclusively(name, async (inside) => {

@@ -1,8 +1,15 @@
 /** What a node keeps of a shard that another node moves to it. */
+import { DivanError } from '../../engine/errors.js';
 import { formatRange, parseRange, type ShardRange } from '../../engine/shard/hash.js';
+import { checkDatabaseName } from '../databases/database-name.js';
 import { RecordMembers } from '../databases/record-members.js';
-import type { NewPart } from '../databases/shard-map.js';
-import type { JsonObject } from '../http/json-value.js';
+import { type NewPart, shardFileOf } from '../databases/shard-map.js';
+import {
+  type JsonObject,
+  optionalInteger,
+  optionalString,
+  requiredString,
+} from '../http/json-value.js';
 
 /** `receiving`: its bytes come; `taking`: it is this node's from when the shard map has it, and takes writes when the other node has given it up. */
 export type ArrivalState = 'receiving' | 'taking';
@@ -25,6 +32,7 @@ export interface Arrival {
 
 export const ARRIVAL_PREFIX = 'shard-arrival/';
 const WHAT = 'shard that arrives';
+const BYTES = { min: 0, max: Number.MAX_SAFE_INTEGER };
 /** A file of a shard map under the data directory. */
 const FILE = /^shards\/[0-9a-f]{8}-[0-9a-f]{8}\/[^/]+\.divan$/;
 
@@ -69,4 +77,42 @@ function readPart(record: unknown): Arrival['part'] {
     copies: value.whole('copies'),
     hashRule: value.oneOf('hashRule', ['document', 'partition']),
   };
+}
+
+/** What a node asks for that a shard is to come from. Throws `BAD_REQUEST`, `INVALID_NAME`, `INVALID_RANGE`. */
+export function readWanted(from: string, head: JsonObject): Arrival {
+  const maker = optionalString(head, 'maker');
+  const database = requiredString(head, 'database');
+  checkDatabaseName(database);
+  const range = parseRange(requiredString(head, 'range'));
+  const rule = requiredString(head, 'hashRule');
+  return {
+    from,
+    job: requiredString(head, 'id'),
+    run: requiredString(head, 'run'),
+    state: 'receiving',
+    database,
+    part: {
+      incarnation: requiredString(head, 'incarnation'),
+      timestamp: wholeOf(head, 'timestamp'),
+      maker,
+      copies: wholeOf(head, 'copies'),
+      hashRule: rule === 'partition' ? rule : 'document',
+    },
+    range,
+    file: shardFileOf(database, range, wholeOf(head, 'suffix')),
+    fileId: requiredString(head, 'fileId'),
+  };
+}
+
+/** Throws `BAD_REQUEST`. */
+export function wholeOf(head: JsonObject, name: string): number {
+  const value = optionalInteger(head, name, BYTES);
+  if (value !== undefined) return value;
+  throw new DivanError('BAD_REQUEST', `the member \`${name}\` is missing`);
+}
+
+/** The name of a file with the next number. */
+export function nextFile(file: string): string {
+  return file.replace(/\.(\d+)\.divan$/, (_, number: string) => `.${Number(number) + 1}.divan`);
 }

@@ -5,6 +5,7 @@
 import { join } from 'node:path';
 import { DivanError, type ErrorCode, isDivanError } from '../../engine/errors.js';
 import { RATE_MIN } from '../../engine/rewrite/rate.js';
+import { parseRange } from '../../engine/shard/hash.js';
 import type { CallHandlers, Node, PeerCalls } from '../cluster/peers.js';
 import type { Membership } from '../cluster/shared-records.js';
 import type { Config } from '../config/config.js';
@@ -50,28 +51,36 @@ const UNCERTAIN: ReadonlySet<ErrorCode> = new Set([
 /** What asks the node that a shard is moved to. */
 export class MoveCalls {
   readonly #calls: PeerCalls;
-  readonly #node: Node;
+  /** Undefined for one that is no member any more. */
+  readonly #node: Node | undefined;
   readonly #rest: JsonObject;
 
-  constructor(calls: PeerCalls, node: Node, rest: JsonObject) {
+  constructor(calls: PeerCalls, node: Node | undefined, rest: JsonObject) {
     this.#calls = calls;
     this.#node = node;
     this.#rest = rest;
   }
 
   /** Throws what the other node throws, and as `PeerCalls.call`. */
-  ask(name: string, head: JsonObject = {}, timeoutMs = CALL_MS): Promise<JsonObject> {
+  async ask(name: string, head: JsonObject = {}, timeoutMs = CALL_MS): Promise<JsonObject> {
     const whole = { ...this.#rest, ...head };
-    return this.#calls.call(this.#node, `move/${name}`, whole, { timeoutMs });
+    return this.#calls.call(this.#member, `move/${name}`, whole, { timeoutMs });
   }
 
   async send(head: JsonObject, bytes: Uint8Array): Promise<void> {
     const whole = { ...this.#rest, ...head };
     const options = { timeoutMs: CALL_MS };
-    const reply = await this.#calls.open(this.#node, 'move/bytes', whole, once(bytes), options);
+    const reply = await this.#calls.open(this.#member, 'move/bytes', whole, once(bytes), options);
     await reply.body.return();
   }
+
+  get #member(): Node {
+    if (this.#node !== undefined) return this.#node;
+    throw new DivanError('UNREACHABLE', NO_MEMBER);
+  }
 }
+
+const NO_MEMBER = 'the node that the shard was to be moved to is no member of the cluster any more';
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, void> {
   yield bytes;
@@ -81,11 +90,11 @@ export class MoveSource {
   readonly #parts: MoveSourceParts;
   /** Of the jobs that run, by their ids. */
   readonly #pacers = new Map<string, Pacer>();
-  #jobs: ReadonlyMap<string, { readonly job: SplitJob }> = new Map();
+  #jobs: ReadonlyMap<string, { readonly job: SplitJob }> | undefined;
 
   constructor(parts: MoveSourceParts, handlers: CallHandlers) {
     this.#parts = parts;
-    handlers.on('move/state', async ({ head }) => this.#stateOf(requiredString(head, 'id')));
+    handlers.on('move/state', async ({ head }) => this.#stateOf(head));
   }
 
   /** The jobs of this node, which other nodes ask for. */
@@ -93,12 +102,18 @@ export class MoveSource {
     this.#jobs = jobs;
   }
 
-  #stateOf(id: string): JsonObject {
-    const job = this.#jobs.get(id)?.job;
-    if (job === undefined) return { needed: false, given: true };
-    const { state } = job;
-    const isOver = !isForward(job.phase) && (state === 'failed' || state === 'completed');
-    return { needed: !isOver, given: !this.#hasSource(job) };
+  /** Whether a shard may still come, and whether this node has given it up: it has no part of its range. */
+  #stateOf(head: JsonObject): JsonObject {
+    if (this.#jobs === undefined) throw new DivanError('UNAVAILABLE', 'the node is starting');
+    const job = this.#jobs.get(requiredString(head, 'id'))?.job;
+    const { handover } = this.#parts;
+    const name = requiredString(head, 'database');
+    const range = parseRange(requiredString(head, 'range'));
+    const isGiven = !handover.overlaps(name, requiredString(head, 'incarnation'), range);
+    const isOver =
+      job === undefined ||
+      (!isForward(job.phase) && (job.state === 'failed' || job.state === 'completed'));
+    return { needed: !isOver, given: isGiven };
   }
 
   /**
@@ -275,8 +290,7 @@ export class MoveSource {
 
   #callsOf(job: SplitJob, run = job.handover?.run): MoveCalls {
     const { membership, calls } = this.#parts;
-    const { identity = '', name = '' } = job.to ?? {};
-    const node = membership.find(identity) ?? { identity, name, url: '' };
+    const node = membership.find(job.to?.identity ?? '');
     return new MoveCalls(calls, node, { id: job.id, ...(run === undefined ? {} : { run }) });
   }
 

@@ -9,25 +9,17 @@ import { DivanError, isDivanError } from '../../engine/errors.js';
 import { DATA_START, decodeFirstBlock } from '../../engine/file/first-block.js';
 import type { Storage } from '../../engine/file/storage.js';
 import type { Stretch } from '../../engine/rewrite/file-copy.js';
-import { parseRange } from '../../engine/shard/hash.js';
+import { formatRange } from '../../engine/shard/hash.js';
 import { ReadOnlyShard } from '../../engine/shard/read-only-shard.js';
 import { Shard } from '../../engine/shard/shard.js';
 import type { Call, CallHandlers, PeerCalls } from '../cluster/peers.js';
 import type { Membership } from '../cluster/shared-records.js';
 import type { Catalog } from '../databases/catalog.js';
-import { checkDatabaseName } from '../databases/database-name.js';
 import type { Placements } from '../databases/placement.js';
 import type { ShardHandover } from '../databases/shard-handover.js';
-import { shardFileOf } from '../databases/shard-map.js';
 import type { ShardPool } from '../databases/shard-pool.js';
 import { removeFile } from '../durable-names.js';
-import {
-  type JsonObject,
-  memberOf,
-  optionalInteger,
-  optionalString,
-  requiredString,
-} from '../http/json-value.js';
+import { type JsonObject, memberOf, optionalString, requiredString } from '../http/json-value.js';
 import type { NodeRecords } from '../node-records.js';
 import type { ServerWorld } from '../world.js';
 import {
@@ -35,7 +27,10 @@ import {
   type Arrival,
   arrivalJson,
   arrivalKey,
+  nextFile,
   readArrival,
+  readWanted,
+  wholeOf,
 } from './arrival-record.js';
 import { ArrivingFile, readPiece } from './arriving-file.js';
 import { Turns } from './turns.js';
@@ -55,7 +50,6 @@ export interface MoveTargetParts {
   readonly onError: (error: unknown) => void;
 }
 
-const BYTES = { min: 0, max: Number.MAX_SAFE_INTEGER };
 /** A node is asked what has become of a shard that it moved here, so often. */
 const ASK_AGAIN_MS = 10_000;
 const ASK_MS = 5000;
@@ -146,6 +140,7 @@ export class MoveTarget {
     const key = arrivalKey({ from, job: requiredString(head, 'id') });
     const found = this.#find(key);
     if (found !== undefined && this.#isTaken(found)) return { taken: true };
+    if (found?.state === 'taking') await this.#discard(found);
     const wanted = readWanted(from, head);
     this.#assertWanted(wanted);
     const file = found?.file ?? (await this.#freeFile(wanted.file));
@@ -340,13 +335,15 @@ export class MoveTarget {
     });
   }
 
-  async #ask({ from, job }: Arrival): Promise<{ isNeeded: boolean; isGiven: boolean }> {
+  async #ask(arrival: Arrival): Promise<{ isNeeded: boolean; isGiven: boolean }> {
     const { membership, calls } = this.#parts;
+    const { from, job: id, database, part, range } = arrival;
     const node = membership.find(from);
     // One that is no member has given up all that it had before it left.
     if (node === undefined) return { isNeeded: false, isGiven: true };
     try {
-      const answer = await calls.call(node, 'move/state', { id: job }, { timeoutMs: ASK_MS });
+      const head = { id, database, incarnation: part.incarnation, range: formatRange(range) };
+      const answer = await calls.call(node, 'move/state', head, { timeoutMs: ASK_MS });
       const isGiven = memberOf(answer, 'given') === true;
       return { isNeeded: memberOf(answer, 'needed') !== false, isGiven };
     } catch (error) {
@@ -409,42 +406,7 @@ function stretchOf(head: JsonObject): Stretch {
   return { from: wholeOf(head, 'from'), to: wholeOf(head, 'to') };
 }
 
-function readWanted(from: string, head: JsonObject): Arrival {
-  const maker = optionalString(head, 'maker');
-  const database = requiredString(head, 'database');
-  checkDatabaseName(database);
-  const range = parseRange(requiredString(head, 'range'));
-  const rule = requiredString(head, 'hashRule');
-  return {
-    from,
-    job: requiredString(head, 'id'),
-    run: requiredString(head, 'run'),
-    state: 'receiving',
-    database,
-    part: {
-      incarnation: requiredString(head, 'incarnation'),
-      timestamp: wholeOf(head, 'timestamp'),
-      maker,
-      copies: wholeOf(head, 'copies'),
-      hashRule: rule === 'partition' ? rule : 'document',
-    },
-    range,
-    file: shardFileOf(database, range, wholeOf(head, 'suffix')),
-    fileId: requiredString(head, 'fileId'),
-  };
-}
-
 function assertRun({ run }: Arrival, head: JsonObject): void {
   if (run === requiredString(head, 'run')) return;
   throw new DivanError('CONFLICT', 'the move of the shard was begun anew since');
-}
-
-function wholeOf(head: JsonObject, name: string): number {
-  const value = optionalInteger(head, name, BYTES);
-  if (value !== undefined) return value;
-  throw new DivanError('BAD_REQUEST', `the member \`${name}\` is missing`);
-}
-
-function nextFile(file: string): string {
-  return file.replace(/\.(\d+)\.divan$/, (_, number: string) => `.${Number(number) + 1}.divan`);
 }

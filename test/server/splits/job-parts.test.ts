@@ -21,8 +21,8 @@ const JOB: SplitJob = {
   database: 'db',
   incarnation: 'i',
   sources: ['shards/00000000-ffffffff/db.1.divan'],
-  to: undefined,
-  handover: undefined,
+  to: { name: 'node2@127.0.0.1', identity: 'b' },
+  handover: { run: 'r', length: 5, crc: 6 },
   targets: [
     { range: { start: 0, end: 0x7fffffff }, file: 'shards/00000000-7fffffff/db.1.divan' },
     { range: { start: 0x80000000, end: 0xffffffff }, file: 'shards/80000000-ffffffff/db.1.divan' },
@@ -93,7 +93,16 @@ t.test("times are those of JavaScript's calendar", async (t) => {
 t.test('a record is read as it was written, and strictly', async (t) => {
   const text = JSON.stringify(jobRecord(JOB));
   t.same(readJob(JSON.parse(text)), JOB);
-  const optional = ['rate', 'reason', 'error', 'copied', 'writePauseMs', 'started'];
+  const optional = [
+    'to',
+    'handover',
+    'rate',
+    'reason',
+    'error',
+    'copied',
+    'writePauseMs',
+    'started',
+  ];
   const members = Object.keys(JOB);
   for (const name of members) {
     for (const value of [undefined, -1, '', {}, [{}], 'x', null]) {
