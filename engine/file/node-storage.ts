@@ -74,7 +74,7 @@ type Blocking = 'nothing' | 'reading' | 'all';
  * descriptor once it is closed, because the system hands its number to the next file that is opened.
  */
 class NodeFile implements StorageFile {
-  readonly path: string;
+  #path: string;
   readonly #fd: number;
   readonly #blocks: Blocking;
   #calls = 0;
@@ -83,9 +83,17 @@ class NodeFile implements StorageFile {
   #drained: (() => void) | undefined;
 
   constructor(path: string, fd: number, blocks: Blocking) {
-    this.path = path;
+    this.#path = path;
     this.#fd = fd;
     this.#blocks = blocks;
+  }
+
+  get path(): string {
+    return this.#path;
+  }
+
+  renamed(path: string): void {
+    this.#path = path;
   }
 
   read(into: Uint8Array, position: number): Promise<number> {

@@ -208,14 +208,18 @@ export class ShardMove {
     } catch (error) {
       if (!this.#isInDoubt) throw error;
     }
-    // The old shards take no writes until it is known what the disk has, which is when it has the new map.
+    // The old shards take no writes until it is known what the disk has, which is when it has the new map. So no change of the settings came
+    // into force meanwhile, and the copies have what is in force; but of one that failed other shards may hold something.
     while (this.#isInDoubt) {
       await this.#sleep(PUBLISH_AGAIN_MS, stop);
       await database.settings
-        .whileSettled(() => this.#publish(followers))
+        .whileHeld(() => this.#publish(followers))
         .catch((error) => this.#assertInDoubt(error));
     }
-    return host.now() - start;
+    const pauseMs = host.now() - start;
+    // If that fails, it is for the next change, or the next start.
+    await database.settings.settle().catch(() => undefined);
+    return pauseMs;
   }
 
   #assertInDoubt(error: unknown): void {

@@ -69,12 +69,6 @@ export const JOB_BUGS: readonly PlantedJobBug[] = [
     replace: '',
   },
   {
-    name: 'the names of copies are not durable before they are known to be complete',
-    file: MOVE_LIVE,
-    find: 'await syncDirectories(world.storage, files.targets);',
-    replace: '',
-  },
-  {
     name: 'a copy is said to be as new as its source',
     file: MOVE_LIVE,
     find: 'return job.seqs;',
