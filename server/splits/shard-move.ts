@@ -163,6 +163,7 @@ export class ShardMove {
   async #cut(followers: Followers, stop: AbortSignal): Promise<void> {
     const { context } = this.#input;
     await this.#topOff(followers, stop);
+    if (stop.aborted) throw stopped();
     await context.update({ phase: 'update_shardmap', copied: followers.seqs });
     // From here on the job goes on whatever is asked of it, unless the server stops or the database goes.
     for (let againMs = CUT_AGAIN_MS; ; againMs = Math.min(2 * againMs, CUT_AGAIN_MS_MAX)) {

@@ -120,13 +120,6 @@ export const JOB_BUGS: readonly PlantedJobBug[] = [
     replace: "indexOf('wait_source_close')",
   },
   {
-    name: 'what a job copied goes before it is durable that it does not go on',
-    scenario: 'removed',
-    file: MANAGER,
-    find: /if \(job\.isUnfinished\)\s+await job\.setState\('failed', reason\);/,
-    replace: '',
-  },
-  {
     name: 'a job goes before what it copied',
     scenario: 'removed',
     file: MANAGER,
