@@ -1,7 +1,8 @@
 /**
- * The family live-split: shards of `divan serve` are split and merged while a client writes and reads without pause. In each run the load
- * goes on for a while without a job, then the shard is split in two, each half again, and what came of it is merged back. Last, how fast a
- * copy catches up with documents that were posted meanwhile.
+ * The family live-split: shards of `divan serve` are split and merged while a client writes and reads without pause. In each run the
+ * shard is split in two, each half again, and what came of it is merged back. Before each of these steps the load goes on for a while without
+ * a job, over the same shards: that is what the load beside the jobs is compared with. Last, how
+ * fast a copy catches up with documents that were posted meanwhile.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { program, runChild } from './child.js';
@@ -14,8 +15,10 @@ import type { BenchInput, BenchResult, BenchRun } from './result.js';
 const DATABASE = 'live';
 const CAUGHT_UP = 'caught';
 const SEEDS = { documents: 1, posted: 2 } as const;
+/** Of a run: to two shards, to four, to two, to one. */
+const STEPS = 4;
 /** In less time there might be no write at all. */
-const QUIET_SECONDS_MIN = 1;
+const CALM_SECONDS_MIN = 0.25;
 const OF_QUIET = 'of no split';
 const P99_OF_QUIET = 'p99 of no split';
 /** Of the documents: how many are posted while the copy is made that then catches up. */
@@ -25,6 +28,10 @@ const COPY_MS_PER_DOCUMENT = 0.02;
 const COPY_MS_MIN = 2000;
 /** With fewer acknowledged documents in the second before a cutover, or with no write that waits in half of them, it shows nothing. */
 const ACKNOWLEDGED_MIN = 500;
+
+/** So many local docs are posted at a time. */
+const LOCAL_DOCS_BATCH = 1000;
+const LOCAL_DOC_BYTES = 100;
 
 /** What one run found. */
 interface LiveRun {
@@ -46,6 +53,7 @@ export async function liveSplit(input: BenchInput): Promise<BenchResult[]> {
 async function measure(server: BenchServer, input: BenchInput): Promise<BenchResult[]> {
   await server.call('PUT', `/${DATABASE}?q=1`);
   post(server, DATABASE, input, input.docs, SEEDS.documents);
+  await postLocalDocs(server, input.localDocs);
   const jobs = new LiveJobs(server, DATABASE);
   let shard = await jobs.firstShard();
   const client = await LiveClient.start(server, input);
@@ -74,6 +82,18 @@ function post(
   const path = `/${database}/_bulk_docs`;
   const numbers = [docs, size, seed].map(String);
   runChild(program('http-client.js'), ['bulk', String(server.port), path, ...numbers]);
+}
+
+async function postLocalDocs(server: BenchServer, count: number): Promise<void> {
+  const text = 'x'.repeat(LOCAL_DOC_BYTES);
+  for (let first = 0; first < count; first += LOCAL_DOCS_BATCH) {
+    const length = Math.min(LOCAL_DOCS_BATCH, count - first);
+    const docs = Array.from({ length }, (_, index) => ({
+      _id: `_local/there-${first + index}`,
+      text,
+    }));
+    await server.call('POST', `/${DATABASE}/_bulk_docs`, { docs });
+  }
 }
 
 /** The process of the client. */
@@ -132,42 +152,80 @@ async function measureOnce({
   client,
   shard,
 }: Measured): Promise<{ found: LiveRun; merged: string }> {
-  const from = timeOfDay();
-  const quiet = await server.observe(async () => {
-    const seconds = Math.max(QUIET_SECONDS_MIN, input.seconds);
-    await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
-    return { seconds };
-  });
-  const calm = { from, to: timeOfDay() };
+  const calm = new Watched(server);
+  const busy = new Watched(server);
   const done: DoneJob[] = [];
-  const splitting = await server.observe(async () => {
-    const start = performance.now();
-    done.push(...(await splitAndMerge(jobs, shard)));
-    return { seconds: (performance.now() - start) / 1000 };
-  });
+  let shards: readonly string[] = [shard];
+  for (let step = 0; step < STEPS; step++) {
+    const ms = Math.max(CALM_SECONDS_MIN, input.seconds / STEPS) * 1000;
+    // Caches of shards that were just put in their place are empty, which is not what is compared.
+    await sleep(ms / 2);
+    await calm.watch(() => sleep(ms).then(() => []));
+    const finished = await busy.watch(() => oneStep(jobs, step, shards));
+    done.push(...finished);
+    shards = finished.flatMap(({ targets }) => targets);
+  }
   const answer = await client.ask({
-    phases: [[calm], together(done.map(({ copying }) => copying))],
+    phases: [calm.stretches, together(done.map(({ copying }) => copying))],
     cutovers: done.map(({ cutover }) => cutover),
   });
-  const merged = done.at(-1)?.targets[0] ?? '';
-  return { found: { answer, jobs: done, quiet, splitting }, merged };
+  const found = { answer, jobs: done, quiet: calm.used(), splitting: busy.used() };
+  return { found, merged: shards[0] ?? '' };
 }
 
-/** In two, each half in two, and back. */
-async function splitAndMerge(jobs: LiveJobs, shard: string): Promise<DoneJob[]> {
-  const first = await jobs.finish(await jobs.split(shard));
-  const halves = await both(jobs, first.targets, (half) => jobs.split(half));
-  const merged = await both(jobs, halves, ({ targets }) => jobs.merge(targets));
-  const whole = merged.flatMap(({ targets }) => targets);
-  return [first, ...halves, ...merged, await jobs.finish(await jobs.merge(whole))];
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-async function both<T>(
-  jobs: LiveJobs,
-  of: readonly T[],
-  begin: (one: T) => Promise<string>,
-): Promise<DoneJob[]> {
-  return Promise.all(of.map(async (one) => jobs.finish(await begin(one))));
+/** What the server used in several stretches of time. */
+class Watched {
+  readonly stretches: Stretch[] = [];
+  readonly #server: BenchServer;
+  readonly #runs: BenchRun[] = [];
+
+  constructor(server: BenchServer) {
+    this.#server = server;
+  }
+
+  async watch<T>(work: () => Promise<readonly T[]>): Promise<readonly T[]> {
+    const from = timeOfDay();
+    let results: readonly T[] = [];
+    const run = await this.#server.observe(async () => {
+      results = await work();
+      return { seconds: (timeOfDay() - from) / 1000 };
+    });
+    this.#runs.push(run);
+    this.stretches.push({ from, to: timeOfDay() });
+    return results;
+  }
+
+  /** The sums and the greatest. */
+  used(): BenchRun {
+    const sumOf = (of: (run: BenchRun) => number | undefined) =>
+      this.#runs.reduce((sum, run) => sum + (of(run) ?? 0), 0);
+    const mostOf = (of: (run: BenchRun) => number | undefined) =>
+      Math.max(...this.#runs.map((run) => of(run) ?? 0));
+    return {
+      seconds: sumOf(({ seconds }) => seconds),
+      cpuSeconds: sumOf(({ cpuSeconds }) => cpuSeconds),
+      bytesRead: sumOf(({ bytesRead }) => bytesRead),
+      bytesWritten: sumOf(({ bytesWritten }) => bytesWritten),
+      peakMiB: mostOf(({ peakMiB }) => peakMiB),
+      grownMiB: mostOf(({ grownMiB }) => grownMiB),
+      delayP99Ms: mostOf(({ delayP99Ms }) => delayP99Ms),
+      delayMaxMs: mostOf(({ delayMaxMs }) => delayMaxMs),
+    };
+  }
+}
+
+/** In two, each half in two, these together, and all together. */
+function oneStep(jobs: LiveJobs, step: number, shards: readonly string[]): Promise<DoneJob[]> {
+  const pairs = [shards.slice(0, 2), shards.slice(2)].filter((pair) => pair.length > 0);
+  const begun =
+    2 * step < STEPS
+      ? shards.map((shard) => jobs.split(shard))
+      : pairs.map((pair) => jobs.merge(pair));
+  return Promise.all(begun.map(async (id) => jobs.finish(await id)));
 }
 
 /** Stretches without what they have in common. */

@@ -35,13 +35,13 @@ async function runAll(options: BenchOptions, root: string): Promise<BenchResult[
     const sourceDirectory = join(root, `source-${docs}x${size}`);
     mkdirSync(directory);
     mkdirSync(sourceDirectory, { recursive: true });
-    const { parts, workers, worn, peers, smoke } = options;
+    const { parts, workers, worn, peers, smoke, localDocs } = options;
     const [runs, discarded, seconds] = smoke
       ? [1, 0, SMOKE_SECONDS]
       : [options.runs, 1, options.seconds];
     const input: BenchInput = {
       ...{ directory, sourceDirectory, docs, size, runs, discarded, parts, workers, worn, peers },
-      ...{ seconds, smoke },
+      ...{ seconds, smoke, localDocs },
     };
     const found = (await FAMILIES.get(name)?.run(input)) ?? [];
     rmSync(directory, { recursive: true });

@@ -18,6 +18,7 @@ export interface BenchOptions {
   readonly sizes?: readonly DocumentCount[];
   readonly runs: number;
   readonly seconds: number;
+  readonly localDocs: number;
   readonly parts: readonly number[];
   readonly workers: number;
   readonly worn: boolean;
@@ -79,6 +80,7 @@ function command(): Command {
       listOf(whole(2, PARTS_MAX)),
     )
     .option('--seconds <n>', 'how long requests are sent, each time', whole(1), 3)
+    .option('--local-docs <n>', 'of the live-split family: besides the others', whole(0), 0)
     .option('--workers <n>', 'threads of a rewrite', whole(0), 1)
     .option('--worn', 'a worn source: updates, conflicts, attachments, dead bytes')
     .option('--peers [names]', `splits by ${PEERS.join(', ')}, too`, listOf(peerName))

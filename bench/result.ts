@@ -21,6 +21,8 @@ export interface BenchInput {
   readonly peers: readonly string[];
   /** How long requests are sent where it is not a number of documents that is measured. */
   readonly seconds: number;
+  /** Of the family live-split: how many local docs the shard has besides. */
+  readonly localDocs: number;
   /** It only has to be shown that it works. */
   readonly smoke: boolean;
 }

@@ -310,13 +310,18 @@ export class AppendFile {
   async publish(path: string): Promise<void> {
     assert(this.#newest !== undefined, 'a file is published after its first commit');
     await publishFile(this.#storage, this.#path, path);
-    this.#path = path;
+    this.#isNamed(path);
   }
 
   /** Takes the place of the file that `path` names, in one step that `syncName` makes durable. Throws `IO`, with nothing changed. */
   async takeName(path: string): Promise<void> {
     await this.#storage.rename(this.#path, path);
+    this.#isNamed(path);
+  }
+
+  #isNamed(path: string): void {
     this.#path = path;
+    this.#file.renamed(path);
   }
 
   /** Makes the name durable. After an error the file is failed: which file the name is of after a crash is not known. */

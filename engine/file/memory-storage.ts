@@ -68,7 +68,7 @@ interface Inode {
 }
 
 class MemoryFile implements StorageFile {
-  readonly path: string;
+  path: string;
   readonly #inode: Inode;
   readonly #writable: boolean;
   #closed = false;
@@ -77,6 +77,10 @@ class MemoryFile implements StorageFile {
     this.path = path;
     this.#inode = inode;
     this.#writable = writable;
+  }
+
+  renamed(path: string): void {
+    this.path = path;
   }
 
   async read(into: Uint8Array, position: number): Promise<number> {

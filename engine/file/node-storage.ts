@@ -60,6 +60,12 @@ function mapped(what: string, path: string, errno: string, cause: unknown): Diva
   return new DivanError(code, `can not ${what} ${path}: ${reason}`, { path, errno }, cause);
 }
 
+/**
+ * What is written in the background is synced in pieces of this size. One sync of much would keep those of others waiting meanwhile: the
+ * disk serves them one after the other, and file systems with a journal make what was written to one file durable with another.
+ */
+const BACKGROUND_SYNC_BYTES = 1024 * 1024;
+
 /** What blocks the thread. */
 type Blocking = 'nothing' | 'reading' | 'all';
 
@@ -68,17 +74,26 @@ type Blocking = 'nothing' | 'reading' | 'all';
  * descriptor once it is closed, because the system hands its number to the next file that is opened.
  */
 class NodeFile implements StorageFile {
-  readonly path: string;
+  #path: string;
   readonly #fd: number;
   readonly #blocks: Blocking;
   #calls = 0;
+  #unsyncedBytes = 0;
   #closing: Promise<void> | undefined;
   #drained: (() => void) | undefined;
 
   constructor(path: string, fd: number, blocks: Blocking) {
-    this.path = path;
+    this.#path = path;
     this.#fd = fd;
     this.#blocks = blocks;
+  }
+
+  get path(): string {
+    return this.#path;
+  }
+
+  renamed(path: string): void {
+    this.#path = path;
   }
 
   read(into: Uint8Array, position: number): Promise<number> {
@@ -95,6 +110,7 @@ class NodeFile implements StorageFile {
       return this.#block('write', () => {
         const count = fs.writeSync(this.#fd, bytes, 0, bytes.length, position);
         if (count === 0 && bytes.length > 0) throw nothingWritten();
+        this.#syncIfMuch(count);
         return count;
       });
     }
@@ -109,6 +125,13 @@ class NodeFile implements StorageFile {
   sync(): Promise<void> {
     if (this.#blocks === 'all') return this.#block('sync', () => fs.fdatasyncSync(this.#fd));
     return this.#call('sync', (done: Answer<void>) => fs.fdatasync(this.#fd, done));
+  }
+
+  #syncIfMuch(written: number): void {
+    this.#unsyncedBytes += written;
+    if (this.#unsyncedBytes < BACKGROUND_SYNC_BYTES) return;
+    this.#unsyncedBytes = 0;
+    fs.fdatasyncSync(this.#fd);
   }
 
   truncate(length: number): Promise<void> {

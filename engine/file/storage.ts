@@ -24,6 +24,8 @@ export interface StorageFile {
   identity(): Promise<string>;
   /** Takes the exclusive advisory lock (flock) until `close`; false when another handle has it. Main thread only. */
   tryLock(): boolean;
+  /** It was given this name, which errors tell from now on. */
+  renamed(path: string): void;
   close(): Promise<void>;
 }
 

@@ -5,12 +5,12 @@
 import { basename, dirname } from 'node:path';
 import { DivanError, isDivanError } from '../errors.js';
 import type { Shard, ShardWorld } from '../shard/shard.js';
-import { CatchUp, knowPurges } from './catch-up.js';
+import { CatchUp } from './catch-up.js';
 import { removeCheckpoint } from './checkpoint.js';
 import { compactCheckpointPath, wantedCompaction } from './compact.js';
 import { Crew } from './crew.js';
 import { isKept, type Job, type JobOptions, removeLeftovers, writeOrDiscard } from './job.js';
-import { discardVoid, prepare } from './prepare.js';
+import { prepareLive } from './prepare-live.js';
 
 /** The copy takes the place of the shard once it lacks no more changes than this, which take some milliseconds. */
 const BEHIND_MAX = 200;
@@ -96,8 +96,11 @@ class Compaction {
   }
 
   async run(crew: Crew): Promise<LiveCompaction> {
-    const job = await this.#prepare();
-    this.#shard.keepPurgesAfter(job.seqs[0]?.purgeSeq);
+    const job = await prepareLive(this.#world, {
+      sources: [this.#shard],
+      wanted: wantedCompaction([this.#shard], undefined, 'go on'),
+      discard: () => this.#discard(),
+    });
     await this.#options.onBegin?.(job.plan, job.checkpoint !== undefined);
     await writeOrDiscard(this.#world, job, this.#options, crew);
     const bytesBefore = this.#shard.file.end;
@@ -105,23 +108,6 @@ class Compaction {
     await removeCheckpoint(this.#world.storage, job.files.checkpointPath);
     const bytesAfter = this.#shard.file.end;
     return { bytesBefore, bytesAfter, pauseMs, resumed: job.checkpoint !== undefined };
-  }
-
-  async #prepare(): Promise<Job> {
-    // No purge info is dropped that the catching up has not read.
-    this.#shard.keepPurgesAfter(0);
-    await this.#shard.flush();
-    const wanted = wantedCompaction([this.#shard], undefined, 'go on');
-    try {
-      await discardVoid(this.#world, wanted);
-      const job = await prepare(this.#world, wanted);
-      if (await knowPurges([this.#shard], job.seqs)) return job;
-    } catch (error) {
-      // A checkpoint that is damaged, or of something else, is of no use to anybody who has only the shard.
-      if (!isDivanError(error, 'CHECKPOINT')) throw error;
-    }
-    await this.#discard();
-    return prepare(this.#world, wanted);
   }
 
   async #discard(): Promise<void> {

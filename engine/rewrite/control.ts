@@ -58,7 +58,7 @@ export interface ControlInput {
   readonly host: Host;
   readonly throttle: Throttle;
   readonly stop: StopFlag;
-  /** True where the process serves others meanwhile: reading alone is held back as well. */
+  /** True where the process serves others meanwhile: reading alone is held back as well, and slices of work are small. */
   readonly background: boolean;
   readonly onProgress: (progress: RewriteProgress) => void;
   /** Undefined to do without checkpoints. */
@@ -71,7 +71,7 @@ export class ThrottledControl implements RewriteControl {
   readonly checkpoint: ((states: readonly TargetState[]) => void) | undefined;
   readonly #throttle: Throttle;
   readonly #stop: StopFlag;
-  readonly #background: boolean;
+  readonly background: boolean;
   readonly #onProgress: (progress: RewriteProgress) => void;
   /** Since when, and since how many bytes, the present rate holds. */
   #rate = 0;
@@ -83,7 +83,7 @@ export class ThrottledControl implements RewriteControl {
     this.host = host;
     this.#throttle = throttle;
     this.#stop = stop;
-    this.#background = background;
+    this.background = background;
     this.#onProgress = onProgress;
     this.checkpoint = onCheckpoint;
   }
@@ -92,7 +92,7 @@ export class ThrottledControl implements RewriteControl {
     this.assertGoingOn();
     this.#onProgress({ ...progress, rate: this.#throttle.rate, pausedMs: this.#pausedMs });
     const { bytesRead = 0, bytesWritten } = progress;
-    const bytes = this.#background ? Math.max(bytesRead, bytesWritten) : bytesWritten;
+    const bytes = this.background ? Math.max(bytesRead, bytesWritten) : bytesWritten;
     return this.#pauseMs(bytes) > 0 ? this.#pause(bytes) : undefined;
   }
 

@@ -193,7 +193,8 @@ class Digester {
   }
 
   async #rows(after: Uint8Array | undefined): Promise<void> {
-    const options = { seqMaps: undefined, after, route: () => 0 };
+    const small = this.#control.background;
+    const options = { seqMaps: undefined, after, small, route: () => 0 };
     for await (const window of rowWindows([this.#source], options)) {
       for (let row = 0; row < window.rows; row++) {
         if (window.isPlain(row)) this.#plainRow(window, row);

@@ -8,19 +8,19 @@ import type { Attachment } from '../shard/attachment-list.js';
 import { type Leaf, readRow, writeLeaves, writeRowHead } from '../shard/seq-tree.js';
 import type { OnStep } from './entries-pass.js';
 import type { Lineup } from './lineup.js';
-import { type RowWindow, rowWindows } from './row-windows.js';
+import { type RowWindow, type RowWindowsOptions, rowWindows } from './row-windows.js';
 import type { Target } from './target.js';
 
-/** Copies the rows whose key in the target is after `after`. */
+/** Copies the rows whose key in the target is after `after`; `small` is as for windows. */
 export async function copyDocuments(
   lineup: Lineup,
-  after: Uint8Array | undefined,
+  { after, small }: Pick<RowWindowsOptions, 'after' | 'small'>,
   onStep: OnStep,
 ): Promise<void> {
   const pass = new DocumentsPass(lineup);
   const options = {
     seqMaps: lineup.sources.length > 1 ? lineup.updateSeqs : undefined,
-    after,
+    ...{ after, small },
     route: (hash: number) => lineup.route(hash),
   };
   for await (const window of rowWindows(lineup.sources, options)) {

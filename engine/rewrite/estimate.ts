@@ -100,7 +100,7 @@ async function measureReading(
   const source = await Source.open(storage, path, plan);
   try {
     const start = host.now();
-    const options = { seqMaps: undefined, after: undefined, route: () => 0 };
+    const options = { seqMaps: undefined, after: undefined, small: false, route: () => 0 };
     let rows = 0;
     for await (const window of rowWindows([source], options)) {
       rows += window.read;

@@ -16,7 +16,8 @@ import { closeAll } from './close-all.js';
 import { Crew } from './crew.js';
 import { type Job, type JobOptions, removeLeftovers, writeOrDiscard } from './job.js';
 import { giveNames, jobFile, syncDirectories } from './job-files.js';
-import { prepare, type Wanted } from './prepare.js';
+import type { Wanted } from './prepare.js';
+import { prepareLive } from './prepare-live.js';
 import { COUNTED, compareCounts } from './verify.js';
 
 /** Writes are held only when the copies lack no more changes than this: each may take a leaf node of its own, to be read and written. */
@@ -52,9 +53,6 @@ export async function copyShards(
   const crew = new Crew(world, { ...options, background: true });
   try {
     const job = await prepareCopy(world, move);
-    for (const [index, source] of move.sources.entries()) {
-      source.keepPurgesAfter(job.seqs[index]?.purgeSeq ?? 0);
-    }
     if (job.checkpoint?.finishing !== true) {
       await writeOrDiscard(world, job, options, crew);
       const { plan, files } = job;
@@ -68,12 +66,8 @@ export async function copyShards(
   }
 }
 
-async function prepareCopy(world: ShardWorld, move: Move): Promise<Job> {
+function prepareCopy(world: ShardWorld, move: Move): Promise<Job> {
   const { sources, targets, kind, checkpointPath } = move;
-  for (const source of sources) {
-    source.keepPurgesAfter(0);
-    await source.flush();
-  }
   const paths = new Map(targets.map(({ range, path }) => [range.start, path]));
   const wanted: Wanted = {
     kind,
@@ -84,15 +78,7 @@ async function prepareCopy(world: ShardWorld, move: Move): Promise<Job> {
     checkpointPath,
     ifChanged: 'go on',
   };
-  try {
-    const job = await prepare(world, wanted);
-    if (job.checkpoint === undefined || (await knowPurges(sources, job.seqs))) return job;
-  } catch (error) {
-    // A checkpoint that is damaged, or of a file that was compacted since, is of no use to anybody.
-    if (!isDivanError(error, 'CHECKPOINT')) throw error;
-  }
-  await discardCopies(world, move);
-  return prepare(world, wanted);
+  return prepareLive(world, { sources, wanted, discard: () => discardCopies(world, move) });
 }
 
 /** Gives the copies their names, unless they have them. May be repeated after a crash at any point. */

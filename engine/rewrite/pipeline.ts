@@ -74,6 +74,8 @@ export interface RewriteResult {
 /** How a running rewrite and whoever wants it are in touch. */
 export interface RewriteControl {
   readonly host: Pick<Host, 'now'>;
+  /** True where others want the disk and the processors meanwhile: slices of work are small. */
+  readonly background: boolean;
   /** Called after every slice of work. Resolves when the next may begin: at once but for a throttle. Rejects with `ABORTED` to stop. */
   progress(progress: RewriteProgress): Promise<void> | undefined;
   /** Hears how far the targets are, durably. Undefined where nobody wants to resume. */
@@ -182,7 +184,8 @@ class Rewrite {
     if (tree === undefined) return;
     const step = (entries: number, bodyBytes: number, cursor: Uint8Array) =>
       this.#step(entries, bodyBytes, cursor);
-    if (tree === 'bySeq') await copyDocuments(this.#lineup, after, step);
+    const small = this.#control.background;
+    if (tree === 'bySeq') await copyDocuments(this.#lineup, { after, small }, step);
     else await copyEntries(this.#lineup, tree, after, step);
   }
 

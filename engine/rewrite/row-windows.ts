@@ -16,6 +16,8 @@ import type { Source } from './source.js';
 /** A window has at most so many rows, and bodies of at most so many bytes and one row. */
 const WINDOW_ROWS = 16_384;
 const WINDOW_BYTES = 4 * 1024 * 1024;
+/** A small one has this share of that. */
+const SMALL_SHARE = 1 / 16;
 
 /** Of a row with several leaves or attachments the runs are read ahead if they have at most so many bytes. */
 const AHEAD_BYTES_MAX = 256 * 1024;
@@ -33,6 +35,8 @@ export interface RowWindowsOptions {
   readonly after: Uint8Array | undefined;
   /** The number of the target of rows with a hash; `UNWANTED` for those whose bodies are not to be read. */
   readonly route: (hash: number) => number;
+  /** Where others want the disk and the processors too, they wait less for a small window than for a large one. */
+  readonly small: boolean;
 }
 
 /**
@@ -43,10 +47,10 @@ export async function* rowWindows(
   sources: readonly Source[],
   options: RowWindowsOptions,
 ): AsyncGenerator<RowWindow, undefined> {
-  const { seqMaps, after } = options;
+  const { seqMaps, after, small } = options;
   const runs = new MergedRuns(sources, 'bySeq', { seqMaps, after });
-  let filling = new RowWindow(sources);
-  let ready = new RowWindow(sources);
+  let filling = new RowWindow(sources, small);
+  let ready = new RowWindow(sources, small);
   for (let more = true; more; ) {
     more = await filling.fill(runs, options.route);
     const read = filling.readBodies();
@@ -65,12 +69,14 @@ export class RowWindow {
   /** The bodies, for each source. */
   readonly #bodies: readonly Extents[];
   readonly #nodes: TreeNode[] = [];
-  readonly #nodeOf = new Uint32Array(WINDOW_ROWS);
-  readonly #indexOf = new Uint32Array(WINDOW_ROWS);
-  readonly #sourceOf = new Uint32Array(WINDOW_ROWS);
-  readonly #targetOf = new Uint32Array(WINDOW_ROWS);
-  readonly #refAt = new Uint32Array(WINDOW_ROWS);
-  readonly #bodyOf = new Int32Array(WINDOW_ROWS);
+  readonly #rowsMax: number;
+  readonly #bytesMax: number;
+  readonly #nodeOf: Uint32Array;
+  readonly #indexOf: Uint32Array;
+  readonly #sourceOf: Uint32Array;
+  readonly #targetOf: Uint32Array;
+  readonly #refAt: Uint32Array;
+  readonly #bodyOf: Int32Array;
   readonly #plainRow = new PlainRowReader();
   /** Of rows that are not plain: the numbers of the runs that were read ahead, by position. */
   readonly #ahead = new Map<number, ReadonlyMap<number, number>>();
@@ -83,7 +89,16 @@ export class RowWindow {
   lastSource = 0;
   lastSeq = 0;
 
-  constructor(sources: readonly Source[]) {
+  constructor(sources: readonly Source[], small: boolean) {
+    const share = small ? SMALL_SHARE : 1;
+    this.#rowsMax = Math.ceil(WINDOW_ROWS * share);
+    this.#bytesMax = WINDOW_BYTES * share;
+    this.#nodeOf = new Uint32Array(this.#rowsMax);
+    this.#indexOf = new Uint32Array(this.#rowsMax);
+    this.#sourceOf = new Uint32Array(this.#rowsMax);
+    this.#targetOf = new Uint32Array(this.#rowsMax);
+    this.#refAt = new Uint32Array(this.#rowsMax);
+    this.#bodyOf = new Int32Array(this.#rowsMax);
     this.#sources = sources;
     this.#bodies = sources.map(({ file }) => new Extents(file));
   }
@@ -158,7 +173,7 @@ export class RowWindow {
   }
 
   get #full(): boolean {
-    return this.rows === WINDOW_ROWS || this.bodyBytes >= WINDOW_BYTES;
+    return this.rows === this.#rowsMax || this.bodyBytes >= this.#bytesMax;
   }
 
   #clear(): void {

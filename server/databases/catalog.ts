@@ -211,7 +211,7 @@ export class Catalog {
    * the disk has the new map: then the old shards take no more writes until this is called again for them, or the server starts again.
    *
    * REQUIRES: it is called within `Shard.handOver` of all old shards, or again after it failed; the new ones hold all that was acknowledged; and
-   * all of that is within `database.settings.whileSettled`.
+   * all of that is within `whileSettled` or `whileHeld` of `database.settings`.
    */
   async moveShards(database: Database, { from, to }: ShardMove): Promise<void> {
     assert(database.settings.isHeld, 'the settings of a database that is moved do not change');

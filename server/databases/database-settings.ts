@@ -55,18 +55,27 @@ export class SettingsWriter {
   whileSettled<T>(work: () => Promise<T>): Promise<T> {
     return this.#inTurn(async () => {
       await this.#settle();
-      this.#isHeld = true;
-      try {
-        return await work();
-      } finally {
-        this.#isHeld = false;
-      }
+      return this.#held(work);
     });
   }
 
-  /** True within `whileSettled`. */
+  /** As `whileSettled`, but shards that take no writes may keep the settings of a change that failed from being taken back. */
+  whileHeld<T>(work: () => Promise<T>): Promise<T> {
+    return this.#inTurn(() => this.#held(work));
+  }
+
+  /** True within `whileSettled` and `whileHeld`. */
   get isHeld(): boolean {
     return this.#isHeld;
+  }
+
+  async #held<T>(work: () => Promise<T>): Promise<T> {
+    this.#isHeld = true;
+    try {
+      return await work();
+    } finally {
+      this.#isHeld = false;
+    }
   }
 
   async #settle(): Promise<void> {

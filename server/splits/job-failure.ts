@@ -37,9 +37,12 @@ export function retryDelayMs(intervalMs: number, retry: number): number {
 /** Texts of errors are kept in the records of jobs, many times over. */
 const TEXT_LENGTH_MAX = 2000;
 
+/** What copies are called before they get their names: nobody else knows these files by that. */
+const TEMPORARY_NAME = /\.([^/]+)\.[0-9a-f]{12}\.new\b/g;
+
 /** What failed, in which file and where in it. */
 export function describeError(error: unknown): string {
-  return textOf(error).slice(0, TEXT_LENGTH_MAX);
+  return textOf(error).replaceAll(TEMPORARY_NAME, '$1').slice(0, TEXT_LENGTH_MAX);
 }
 
 function textOf(error: unknown): string {

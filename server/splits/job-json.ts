@@ -78,6 +78,7 @@ function stateInfo({
     eta_seconds: report?.etaSeconds ?? null,
     changes_behind: report?.behind ?? null,
     rate_limit: job.rate ?? null,
+    throttle: report?.throttle ?? null,
     retries: job.retries,
     write_pause_ms: job.writePauseMs ?? null,
     error: job.error ?? null,

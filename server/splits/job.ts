@@ -105,6 +105,8 @@ export interface JobReport {
   readonly percent: number;
   /** Bytes a second, lately. */
   readonly bytesPerSecond: number;
+  /** Bytes a second that it may copy at present; undefined where nothing is held back. */
+  readonly throttle: number | undefined;
   /** Undefined if not known. */
   readonly etaSeconds: number | undefined;
   /** Changes that the targets lack. */

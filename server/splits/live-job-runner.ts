@@ -95,9 +95,8 @@ export class LiveJobRunner implements JobRunner {
     this.setRate(job, job.rate);
     try {
       const { world, catalog, config } = this.#options;
-      const { throttle } = pacer;
       const move = new ShardMove({
-        ...{ world, catalog, database, context, throttle, workers: this.#options.workers },
+        ...{ world, catalog, database, context, pacer, workers: this.#options.workers },
         capMs: config.get('reshard/max_write_pause'),
         checkpointPath: this.#checkpointPath(job),
         pathOf: (file) => this.#path(file),

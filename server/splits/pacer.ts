@@ -1,9 +1,9 @@
 /**
  * Has a job give way to the requests that the server answers meanwhile, by its rate: how much it copies and verifies in a second.
  *
- * The rule: four times a second it looks how late the event loop was on average since the look before. If that was more than
- * `LATE_MS`, the rate falls to three quarters of what it was, down to a sixteenth of the limit, so that the job comes to its end even
- * beside a server that is never idle; otherwise it rises by a sixteenth of the limit, up to the limit. It begins at a quarter of the limit.
+ * The rule: ten times a second it looks how late the event loop was on average since the look before. If that was more than
+ * `LATE_MS`, the rate falls to half of what it was, down to a thirty-second of the limit, so that the job comes to its end even beside a
+ * server that is never idle; otherwise it rises by a sixty-fourth of the limit, up to the limit. It begins at an eighth of the limit.
  * The limit is that of the job, or `reshard/rate`; where there is none, nothing is held back.
  *
  * The threads that copy also leave the processors to the thread that serves (see the engine's `Crew`), and what runs on that thread itself,
@@ -14,13 +14,13 @@ import { Throttle } from '../../engine/rewrite/control.js';
 import { RATE_MIN } from '../../engine/rewrite/rate.js';
 import type { EventLoopWatch } from '../world.js';
 
-const LOOK_MS = 250;
+export const LOOK_MS = 100;
 /** One that serves as many requests as it can is late by a few tenths of a millisecond by itself. */
 export const LATE_MS = 1;
-const FALL = 0.75;
-const RISE_SHARE = 1 / 16;
-const LEAST_SHARE = 1 / 16;
-const FIRST_SHARE = 1 / 4;
+const FALL = 0.5;
+const RISE_SHARE = 1 / 64;
+const LEAST_SHARE = 1 / 32;
+const FIRST_SHARE = 1 / 8;
 
 export interface PacerOptions {
   readonly host: Host;
@@ -50,6 +50,12 @@ export class Pacer {
     this.#apply();
   }
 
+  /** Bytes a second that the job may take at present; undefined where nothing is held back. */
+  get rate(): number | undefined {
+    const { workers } = this.#options;
+    return this.#limit && Math.max(RATE_MIN * workers, Math.round(this.#limit * this.#share));
+  }
+
   close(): void {
     this.#cancel();
     this.#options.loop?.close();
@@ -67,8 +73,6 @@ export class Pacer {
   }
 
   #apply(): void {
-    const { workers } = this.#options;
-    const rate = this.#limit && Math.max(RATE_MIN * workers, Math.round(this.#limit * this.#share));
-    this.throttle.setRate(rate, workers);
+    this.throttle.setRate(this.rate, this.#options.workers);
   }
 }

@@ -1,6 +1,5 @@
 /** One run of a job up to the map: holds the shards, copies them, follows them, and has the copies take their place. */
 import { DivanError, isDivanError } from '../../engine/errors.js';
-import type { Throttle } from '../../engine/rewrite/control.js';
 import type { JobProgress } from '../../engine/rewrite/job-meter.js';
 import {
   copyShards,
@@ -17,6 +16,7 @@ import type { ShardSlot } from '../databases/shard-slot.js';
 import { settledOrAborted } from '../settled-or-aborted.js';
 import type { ServerWorld } from '../world.js';
 import type { JobContext, JobReport } from './job.js';
+import type { Pacer } from './pacer.js';
 import { RateMeter } from './rate-meter.js';
 
 /** What was caught up is kept in the record of the job this often. */
@@ -32,7 +32,7 @@ export interface ShardMoveInput {
   readonly catalog: Catalog;
   readonly database: Database;
   readonly context: JobContext;
-  readonly throttle: Throttle;
+  readonly pacer: Pick<Pacer, 'throttle' | 'rate'>;
   readonly workers: number | undefined;
   /** How long writes are held for the cut. */
   readonly capMs: number;
@@ -127,14 +127,14 @@ export class ShardMove {
   }
 
   async #copy(move: Move, stop: AbortSignal): Promise<readonly Seqs[]> {
-    const { world, context, workers, throttle } = this.#input;
+    const { world, context, workers, pacer } = this.#input;
     await context.update({ phase: 'initial_copy' });
     // An earlier run may have been about to begin anew, and have got no further than to remove the checkpoint.
     const hasCheckpoint = (await world.storage.identity(move.checkpointPath)) !== undefined;
     if (!hasCheckpoint) await discardCopies(world, move);
     const copied = await copyShards(world, move, {
       workers,
-      throttle,
+      throttle: pacer.throttle,
       signal: stop,
       get keepPartial() {
         return context.keepPartial();
@@ -163,6 +163,7 @@ export class ShardMove {
   async #cut(followers: Followers, stop: AbortSignal): Promise<void> {
     const { context } = this.#input;
     await this.#topOff(followers, stop);
+    if (stop.aborted) throw stopped();
     await context.update({ phase: 'update_shardmap', copied: followers.seqs });
     // From here on the job goes on whatever is asked of it, unless the server stops or the database goes.
     for (let againMs = CUT_AGAIN_MS; ; againMs = Math.min(2 * againMs, CUT_AGAIN_MS_MAX)) {
@@ -183,7 +184,8 @@ export class ShardMove {
     };
     let kept: Promise<void> | undefined;
     await followers.topOff(goOn, (behind) => {
-      this.#last = { ...this.#last, bytesPerSecond: 0, etaSeconds: undefined, behind };
+      const soFar = { bytesPerSecond: 0, throttle: undefined, etaSeconds: undefined };
+      this.#last = { ...this.#last, ...soFar, behind };
       context.report(this.#last);
       const now = world.host.now();
       if (now - this.#keptMs < KEEP_AFTER_MS) return;
@@ -207,14 +209,18 @@ export class ShardMove {
     } catch (error) {
       if (!this.#isInDoubt) throw error;
     }
-    // The old shards take no writes until it is known what the disk has, which is when it has the new map.
+    // The old shards take no writes until it is known what the disk has, which is when it has the new map. So no change of the settings came
+    // into force meanwhile, and the copies have what is in force; but of one that failed other shards may hold something.
     while (this.#isInDoubt) {
       await this.#sleep(PUBLISH_AGAIN_MS, stop);
       await database.settings
-        .whileSettled(() => this.#publish(followers))
+        .whileHeld(() => this.#publish(followers))
         .catch((error) => this.#assertInDoubt(error));
     }
-    return host.now() - start;
+    const pauseMs = host.now() - start;
+    // If that fails, it is for the next change, or the next start.
+    await database.settings.settle().catch(() => undefined);
+    return pauseMs;
   }
 
   #assertInDoubt(error: unknown): void {
@@ -254,9 +260,14 @@ export class ShardMove {
   #report({ docsDone, docsTotal, bytesDone, bytesTotal, share, secondsLeft }: JobProgress): void {
     const percent = Math.floor(share * 100);
     const bytesPerSecond = this.#meter.rateAt(this.#input.world.host.now(), bytesDone);
-    const done = { docsDone, docsTotal, bytesDone, bytesTotal };
-    this.#last = { ...done, percent, bytesPerSecond, etaSeconds: secondsLeft, behind: undefined };
-    this.#input.context.report(this.#last);
+    const { pacer, context } = this.#input;
+    this.#last = {
+      ...{ docsDone, docsTotal, bytesDone, bytesTotal, percent, bytesPerSecond },
+      throttle: pacer.rate,
+      etaSeconds: secondsLeft,
+      behind: undefined,
+    };
+    context.report(this.#last);
   }
 }
 
@@ -287,6 +298,7 @@ const NOTHING: JobReport = {
   bytesTotal: 0,
   percent: 0,
   bytesPerSecond: 0,
+  throttle: undefined,
   etaSeconds: undefined,
   behind: undefined,
 };

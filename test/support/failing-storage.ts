@@ -185,6 +185,11 @@ class FailingFile implements StorageFile {
     return this.#storage.perform('identity', this.path, () => this.#inner.identity());
   }
 
+  /** Failures go on being planned by the name under which it was opened. */
+  renamed(path: string): void {
+    this.#inner.renamed(path);
+  }
+
   tryLock(): boolean {
     return this.#storage.performNow('lock', this.path, () => this.#inner.tryLock());
   }

@@ -10,6 +10,7 @@ export const REPORT: JobReport = {
   bytesTotal: 400,
   percent: 25,
   bytesPerSecond: 50,
+  throttle: 60,
   etaSeconds: 6,
   behind: 3,
 };

@@ -69,12 +69,6 @@ export const JOB_BUGS: readonly PlantedJobBug[] = [
     replace: '',
   },
   {
-    name: 'the names of copies are not durable before they are known to be complete',
-    file: MOVE_LIVE,
-    find: 'await syncDirectories(world.storage, files.targets);',
-    replace: '',
-  },
-  {
     name: 'a copy is said to be as new as its source',
     file: MOVE_LIVE,
     find: 'return job.seqs;',
@@ -124,13 +118,6 @@ export const JOB_BUGS: readonly PlantedJobBug[] = [
     file: 'server/splits/phases.js',
     find: "indexOf('update_shardmap')",
     replace: "indexOf('wait_source_close')",
-  },
-  {
-    name: 'what a job copied goes before it is durable that it does not go on',
-    scenario: 'removed',
-    file: MANAGER,
-    find: /if \(job\.isUnfinished\)\s+await job\.setState\('failed', reason\);/,
-    replace: '',
   },
   {
     name: 'a job goes before what it copied',

@@ -150,7 +150,11 @@ export class JobLife {
     if (this.scenario === 'undisturbed' || this.scenario === 'killed') return;
     const until = this.disk.ops.length + randomInt(this.#random, SOON_OPS);
     const { jobs, catalog, host } = this.#running;
-    while (this.disk.ops.length < until && jobs.load.working > 0) await host.yieldTurn();
+    // A run that copies removes what it copied itself; what is left of a later one is for others to remove.
+    const isLate = this.scenario === 'removed' && this.#random() < 0.5;
+    const isTime = () =>
+      isLate ? jobs.get(id).job.phase === 'topoff1' : this.disk.ops.length >= until;
+    while (!isTime() && jobs.load.working > 0) await host.yieldTurn();
     if (this.scenario === 'deleted')
       await this.log.write('database', '', () => catalog.remove(NAME));
     else if (this.scenario === 'removed') await this.#remove(id);

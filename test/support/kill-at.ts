@@ -37,6 +37,7 @@ function counted(file: StorageFile): StorageFile {
     size: () => file.size(),
     identity: () => file.identity(),
     tryLock: () => file.tryLock(),
+    renamed: (path) => file.renamed(path),
     close: () => file.close(),
   };
 }

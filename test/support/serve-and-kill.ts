@@ -32,6 +32,7 @@ function countedFile(file: StorageFile): StorageFile {
     size: () => file.size(),
     identity: () => file.identity(),
     tryLock: () => file.tryLock(),
+    renamed: (path) => file.renamed(path),
     close: () => file.close(),
   };
 }

@@ -69,7 +69,10 @@ export class ShardMover {
   /** Tries again to move what could not be moved. */
   async retry(): Promise<void> {
     const failed = this.#failed;
-    if (failed !== undefined) await this.database.settings.whileSettled(() => this.#finish(failed));
+    if (failed === undefined) return;
+    const { settings } = this.database;
+    await settings.whileHeld(() => this.#finish(failed));
+    await settings.settle();
   }
 
   /** Closes what was to be moved to. */

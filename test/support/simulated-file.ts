@@ -82,6 +82,9 @@ export class SimulatedFile implements StorageFile {
     return this.#inode.id.toString();
   }
 
+  /** The record goes on with the name under which it was opened. */
+  renamed(): void {}
+
   tryLock(): boolean {
     this.#assertOpen();
     this.#inode.lockedBy ??= this;

@@ -80,7 +80,10 @@ export class SplitKillBed {
     const calls = wasKilled ? 0 : await this.#endedCalls(server);
     const next = await this.#start(undefined);
     const id = posted ?? (await this.#newestJob(next));
-    if (!(await this.#completed(next, id))) this.problems.push(`the ${type} did not finish`);
+    if (!(await this.#completed(next, id))) {
+      const { text } = await next.client().call('GET', `/_shard_splits/jobs/${id}`);
+      this.problems.push(`the ${type} did not finish: ${text}; ${next.log}`);
+    }
     this.problems.push(...(await this.load.problems(next.client())));
     this.problems.push(...(await this.#layout(next, type)));
     await next.end('SIGTERM');

@@ -167,6 +167,7 @@ t.test('the life of a split', async (t) => {
     eta_seconds: 6,
     changes_behind: 3,
     rate_limit: 50e6,
+    throttle: 60,
     retries: 0,
     write_pause_ms: 12.5,
     error: null,

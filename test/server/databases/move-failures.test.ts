@@ -52,7 +52,14 @@ t.test('when it is not known whether the disk has the new map', async (t) => {
     }
     t.match((await server.get('/db/_all_docs')).body, { rows: { length: Number } }, 'it reads');
     if (then === 'a retry') {
+      const names = { members: { names: ['new'] } };
+      t.equal((await server.put('/db/_security', names)).status, 500, 'not on all shards');
       await mover.retry();
+      t.notMatch((await server.get('/db/_security')).body, names, 'it is not in force');
+      const told = await Promise.all(
+        database.shards.map(({ slot }) => slot.read(async (shard) => shard.snapshot().metadata)),
+      );
+      t.equal(new Set(told.map(({ security }) => Buffer.from(security).toString())).size, 1);
       t.equal(database.map.shards.length, 3);
       for (let n = 0; n < 8; n++) t.equal((await server.put(`/db/retried-${n}`, {})).status, 201);
       for (let n = 0; n < 20; n++) t.equal((await server.get(`/db/doc-${n}`)).status, 200);

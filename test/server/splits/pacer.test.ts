@@ -3,7 +3,7 @@
  * Method: a pacer on a virtual clock, whose event loop is as late as the test says.
  */
 import t from 'tap';
-import { LATE_MS, Pacer } from '../../../server/splits/pacer.js';
+import { LATE_MS, LOOK_MS, Pacer } from '../../../server/splits/pacer.js';
 import { VirtualHost } from '../../support/virtual-host.js';
 
 const MIB = 1024 * 1024;
@@ -24,19 +24,21 @@ function paced(): { host: VirtualHost; pacer: Pacer; loop: { lateMs: number; clo
 t.test('the rate follows the event loop', async (t) => {
   const { host, pacer, loop } = paced();
   pacer.setLimit(LIMIT);
-  t.equal(pacer.throttle.rate, LIMIT / 4, 'at first');
-  host.advance(1000);
-  t.equal(pacer.throttle.rate, LIMIT / 2, 'after a second in which it was not late');
+  t.equal(pacer.throttle.rate, LIMIT / 8, 'at first');
+  host.advance(8 * LOOK_MS);
+  t.equal(pacer.throttle.rate, LIMIT / 4, 'after eight looks at which it was not late');
+  t.equal(pacer.rate, LIMIT / 4);
   host.advance(10_000);
   t.equal(pacer.throttle.rate, LIMIT, 'never more than the limit');
   loop.lateMs = LATE_MS + 1;
-  host.advance(250);
-  t.equal(pacer.throttle.rate, (LIMIT * 3) / 4, 'it falls at once');
+  host.advance(LOOK_MS);
+  t.equal(pacer.throttle.rate, LIMIT / 2, 'it falls at once');
   host.advance(10_000);
-  t.equal(pacer.throttle.rate, LIMIT / 16, 'but not to nothing');
+  t.equal(pacer.throttle.rate, LIMIT / 32, 'but not to nothing');
   pacer.setLimit(LIMIT / 2);
-  t.equal(pacer.throttle.rate, LIMIT / 32, 'of a new limit it takes the same share');
+  t.equal(pacer.throttle.rate, LIMIT / 64, 'of a new limit it takes the same share');
   pacer.setLimit(undefined);
+  t.equal(pacer.rate, undefined);
   t.equal(pacer.throttle.rate, 0, 'where there is none nothing is held back');
   pacer.close();
   t.ok(loop.closed);
