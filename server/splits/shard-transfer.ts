@@ -246,6 +246,7 @@ export class ShardTransfer {
     const { liveDocs, deletedDocs } = shard.snapshot().counters;
     const bytesPerSecond = this.#meter.rateAt(world.host.now(), this.#bytesDone);
     const left = this.#bytesTotal - this.#bytesDone;
+    const rate = this.#input.rate();
     context.report({
       docsDone: Math.floor((liveDocs + deletedDocs) * share),
       docsTotal: liveDocs + deletedDocs,
@@ -253,6 +254,7 @@ export class ShardTransfer {
       bytesTotal: this.#bytesTotal,
       percent: Math.floor(share * 100),
       bytesPerSecond,
+      throttle: rate > 0 ? rate : undefined,
       etaSeconds: isSent && bytesPerSecond > 0 ? Math.ceil(left / bytesPerSecond) : undefined,
       behind: undefined,
     });

@@ -22,6 +22,7 @@ class SlowStorage extends MemoryStorage {
     const file = await super.open(path, mode);
     return {
       path: file.path,
+      renamed: (to) => file.renamed(to),
       read: (into, position) => file.read(into, position),
       write: async (bytes, position) => {
         if (Buffer.from(bytes).includes('latelate')) {
