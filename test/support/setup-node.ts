@@ -4,6 +4,7 @@ import pino from 'pino';
 import { Config } from '../../server/config/config.js';
 import { Listener, listenerOptions } from '../../server/listener.js';
 import { DivanServer } from '../../server/server.js';
+import type { ServerHost } from '../../server/world.js';
 import type { FakeNetwork } from './fake-network.js';
 import { basic, type LogEntry, realServerHost } from './server.js';
 import { SimulatedDisk } from './simulated-disk.js';
@@ -28,6 +29,8 @@ export interface AskOptions {
 
 export interface NodeOptions {
   readonly name: string;
+  /** Timers of the server take so much of their time, by default all of it. */
+  readonly timersBy?: number;
   /** `DIVAN_ADMIN`. */
   readonly admin?: string | undefined;
   /** Of the environment. */
@@ -60,7 +63,7 @@ export class SetupNode {
 
   /** Throws what building a server throws. */
   async start(): Promise<void> {
-    const { environment = {}, flags = [] } = this.#options;
+    const { environment = {}, flags = [], timersBy = 1 } = this.#options;
     const config = new Config({
       environment: {
         DIVAN_NAME: this.name,
@@ -72,7 +75,7 @@ export class SetupNode {
       readFile: () => undefined,
     });
     const server = await DivanServer.build({
-      world: { storage: this.disk, host: realServerHost },
+      world: { storage: this.disk, host: hostWith(timersBy) },
       config,
       log: pino({ level: 'warn' }, { write: (line: string) => this.log.push(JSON.parse(line)) }),
       version: '0.0.0-test',
@@ -199,4 +202,10 @@ export class SetupNode {
 export function adding({ port }: { readonly port: number }, operator = OPERATOR): object {
   const [user, pass] = operator.split(':');
   return { action: 'add_node', admin: { user, pass }, node: { host: '127.0.0.1', port } };
+}
+
+function hostWith(timersBy: number): ServerHost {
+  const setTimer = (callback: () => void, ms: number) =>
+    realServerHost.setTimer(callback, ms * timersBy);
+  return { ...realServerHost, setTimer };
 }
