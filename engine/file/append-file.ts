@@ -310,16 +310,13 @@ export class AppendFile {
   async publish(path: string): Promise<void> {
     assert(this.#newest !== undefined, 'a file is published after its first commit');
     await publishFile(this.#storage, this.#path, path);
-    this.#isNamed(path);
+    this.#path = path;
+    this.#file.renamed(path);
   }
 
   /** Takes the place of the file that `path` names, in one step that `syncName` makes durable. Throws `IO`, with nothing changed. */
   async takeName(path: string): Promise<void> {
     await this.#storage.rename(this.#path, path);
-    this.#isNamed(path);
-  }
-
-  #isNamed(path: string): void {
     this.#path = path;
     this.#file.renamed(path);
   }
