@@ -183,7 +183,10 @@ const REQUESTS: ReadonlyMap<string, Ask> = new Map<string, Ask>([
   ['/_setup receive_cookie', (scene) => cookieOf(scene, '/_setup')],
   ['/_setup finish_cluster', setup(() => ({ action: 'finish_cluster' }))],
   ['/_setup finish_setup', setup(() => ({ action: 'finish_setup' }))],
-  ['/_setup remove_node', setup(({ member: node }) => ({ action: 'remove_node', node }))],
+  [
+    '/_setup remove_node',
+    setup(async (scene) => ({ action: 'remove_node', node: await emptied(scene) })),
+  ],
   [
     '/_setup remove_node, itself',
     setup(({ node }) => ({ action: 'remove_node', node: node.name })),
@@ -220,10 +223,22 @@ const REQUESTS: ReadonlyMap<string, Ask> = new Map<string, Ask>([
   ['/_cluster_setup finish_cluster', clusterSetup(() => ({ action: 'finish_cluster' }))],
   [
     '/_cluster_setup remove_node',
-    clusterSetup(({ member: name }) => ({ action: 'remove_node', name })),
+    clusterSetup(async (scene) => ({ action: 'remove_node', name: await emptied(scene) })),
   ],
   ['/_cluster_setup delete_node', clusterSetup(() => ({ action: 'delete_node' }))],
 ]);
+
+/** The name of the other node, which holds nothing any more. */
+async function emptied({ node, member }: Scene): Promise<string> {
+  const names =
+    node.server.services.cluster.members.named(member) === undefined
+      ? []
+      : node.server.services.directory.names();
+  for (const name of names) {
+    await node.ask('DELETE', `/${name}`, { as: OPERATOR });
+  }
+  return member;
+}
 
 function remote({ port }: SetupNode): object {
   return {
