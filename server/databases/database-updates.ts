@@ -41,8 +41,8 @@ export class DatabaseUpdates {
   attach(catalog: Catalog, writer: UpdateWriter): void {
     this.#writer = writer;
     this.#stopListening = catalog.onChange((name, what) => {
-      // Another node may have removed it: what was written to it before is no news.
-      if (what === 'deleted') this.#waiting.delete(`updated:${name}`);
+      // Another node made or removed it: what it is made with, or had before, is no news.
+      if (what !== 'moved') this.#waiting.delete(`updated:${name}`);
     });
   }
 
