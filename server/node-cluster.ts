@@ -10,6 +10,7 @@ import type { Catalog } from './databases/catalog.js';
 import { CatalogDirectory } from './databases/catalog-directory.js';
 import { ClusterDirectory } from './databases/directory.js';
 import type { Directory, MadeListener } from './databases/placement.js';
+import { UpdateWriter } from './databases/update-writer.js';
 import { memberOf } from './http/json-value.js';
 import type { NodeRecords } from './node-records.js';
 import { advertisedUrl, type Binding, bindingInForce } from './setup/binding.js';
@@ -98,6 +99,17 @@ export function openDirectory(
     { world, catalog, records, membership, calls, onError, onMade },
     handlers,
   );
+}
+
+/** Writes what happens to databases, wherever the documents are. */
+export function newUpdateWriter(
+  { world: { host }, log }: Pick<Base, 'log' | 'world'>,
+  { cluster: { calls, handlers }, credentials }: NodeCluster,
+  { catalog, directory }: { readonly catalog: Catalog; readonly directory: Directory },
+): UpdateWriter {
+  const self = () => credentials.self;
+  const peers = { calls, handlers };
+  return new UpdateWriter({ host, log, catalog, placements: directory, self, peers });
 }
 
 /** The setup of a node whose parts are open. */

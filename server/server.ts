@@ -47,7 +47,6 @@ import { isSystemName } from './databases/database-name.js';
 import { DatabaseUpdates } from './databases/database-updates.js';
 import { namesOfShardFile } from './databases/shard-map.js';
 import { ShardPool } from './databases/shard-pool.js';
-import { UpdateWriter } from './databases/update-writer.js';
 import { Cors } from './http/cors.js';
 import type { Exchange, ExchangeContext } from './http/exchange.js';
 import { BodyBudget } from './http/request-body.js';
@@ -57,6 +56,7 @@ import {
   bindingOf,
   type ClusterOptions,
   newSetup,
+  newUpdateWriter,
   openCluster,
   openDirectory,
 } from './node-cluster.js';
@@ -175,16 +175,9 @@ export class DivanServer {
     // Before anybody writes: it holds back what is not this node's yet.
     const arrivals = openMoveTarget(options, seams, { ...parts, catalog, jobs });
     catalog.settle((name, err) => log.error({ err, name }, 'a database could not be settled'));
-    const directory = await openDirectory(base, node, options.cluster, {
-      catalog,
-      onMade: (kind, name) => updates.note(kind, name),
-    });
-    const self = () => node.credentials.self;
-    const peers = seams;
-    updates.attach(
-      catalog,
-      new UpdateWriter({ host, log, catalog, placements: directory, self, peers }),
-    );
+    const told = { catalog, onMade: updates.note.bind(updates) };
+    const directory = await openDirectory(base, node, options.cluster, told);
+    updates.attach(catalog, newUpdateWriter(base, node, { catalog, directory }));
     arrivals?.begin(directory);
     const stopping = new AbortController();
     // Any number of feeds listen to it.

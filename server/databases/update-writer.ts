@@ -25,8 +25,7 @@ export interface UpdateWriterParts {
   readonly catalog: Catalog;
   readonly placements: Placements;
   readonly self: () => Node;
-  /** Undefined for a node alone. */
-  readonly peers: { readonly calls: PeerCalls; readonly handlers: CallHandlers } | undefined;
+  readonly peers: { readonly calls: PeerCalls; readonly handlers: CallHandlers };
 }
 
 const CALL = 'updates/note';
@@ -55,7 +54,7 @@ export class UpdateWriter {
 
   constructor(parts: UpdateWriterParts) {
     this.#parts = parts;
-    parts.peers?.handlers.on(CALL, ({ head }) => this.#answer(head));
+    parts.peers.handlers.on(CALL, ({ head }) => this.#answer(head));
   }
 
   /** False if there is no database to write to. Asked for with every write to a shard. */
@@ -123,10 +122,9 @@ export class UpdateWriter {
   }
 
   async #call(node: Node, ids: readonly string[]): Promise<readonly string[]> {
-    const { peers } = this.#parts;
-    if (peers === undefined) throw new DivanError('UNREACHABLE', 'this node is alone');
+    const { calls } = this.#parts.peers;
     const head = { notes: [...ids] };
-    const answer = await peers.calls.call(node, CALL, head, { timeoutMs: ANSWER_MS });
+    const answer = await calls.call(node, CALL, head, { timeoutMs: ANSWER_MS });
     return optionalStrings(answer, 'left', UPDATES_BATCH) ?? [];
   }
 
