@@ -9,7 +9,8 @@ import type { Config } from './config/config.js';
 import type { Catalog } from './databases/catalog.js';
 import { CatalogDirectory } from './databases/catalog-directory.js';
 import { ClusterDirectory } from './databases/directory.js';
-import type { Directory } from './databases/placement.js';
+import type { Directory, MadeListener } from './databases/placement.js';
+import { UpdateWriter } from './databases/update-writer.js';
 import { memberOf } from './http/json-value.js';
 import type { NodeRecords } from './node-records.js';
 import { advertisedUrl, type Binding, bindingInForce } from './setup/binding.js';
@@ -83,10 +84,10 @@ export function openDirectory(
   { log, world }: Pick<Base, 'log' | 'world'>,
   { cluster, credentials }: NodeCluster,
   options: ClusterOptions | undefined,
-  catalog: Catalog,
+  { catalog, onMade }: { readonly catalog: Catalog; readonly onMade: MadeListener },
 ): Promise<Directory> {
   if (options === undefined) {
-    return Promise.resolve(new CatalogDirectory(catalog, () => credentials.self));
+    return Promise.resolve(new CatalogDirectory(catalog, () => credentials.self, onMade));
   }
   const onError = (name: string, err: unknown) =>
     log.warn(
@@ -94,7 +95,21 @@ export function openDirectory(
       'a database is not yet what the cluster says it is; this is tried again',
     );
   const { records, members: membership, calls, handlers } = cluster;
-  return ClusterDirectory.open({ world, catalog, records, membership, calls, onError }, handlers);
+  return ClusterDirectory.open(
+    { world, catalog, records, membership, calls, onError, onMade },
+    handlers,
+  );
+}
+
+/** Writes what happens to databases, wherever the documents are. */
+export function newUpdateWriter(
+  { world: { host }, log }: Pick<Base, 'log' | 'world'>,
+  { cluster: { calls, handlers }, credentials }: NodeCluster,
+  { catalog, directory }: { readonly catalog: Catalog; readonly directory: Directory },
+): UpdateWriter {
+  const self = () => credentials.self;
+  const peers = { calls, handlers };
+  return new UpdateWriter({ host, log, catalog, placements: directory, self, peers });
 }
 
 /** The setup of a node whose parts are open. */

@@ -56,6 +56,7 @@ import {
   bindingOf,
   type ClusterOptions,
   newSetup,
+  newUpdateWriter,
   openCluster,
   openDirectory,
 } from './node-cluster.js';
@@ -126,7 +127,7 @@ export class DivanServer {
     const hasher = new PasswordHasher({ host: world.host, config, threads });
     const tasks = new ActiveTasks(world.host);
     const compactions = new Compactions({ world, config, tasks, log, workers });
-    const updates = new DatabaseUpdates(world, log);
+    const updates = new DatabaseUpdates(world.host);
     const pool = new ShardPool(world, {
       openMax: config.get('couchdb/max_dbs_open'),
       idleMs: config.get('couchdb/idle_shard_timeout'),
@@ -169,13 +170,14 @@ export class DivanServer {
     const node = await openCluster(base, options.cluster);
     users.attach(catalog);
     compactions.attach(catalog);
-    updates.attach(catalog);
     const seams = options.cluster === undefined ? undefined : seamsOf(node.cluster);
     const jobs = openJobs(options, seams, { ...parts, catalog });
     // Before anybody writes: it holds back what is not this node's yet.
     const arrivals = openMoveTarget(options, seams, { ...parts, catalog, jobs });
     catalog.settle((name, err) => log.error({ err, name }, 'a database could not be settled'));
-    const directory = await openDirectory(base, node, options.cluster, catalog);
+    const told = { catalog, onMade: updates.note.bind(updates) };
+    const directory = await openDirectory(base, node, options.cluster, told);
+    updates.attach(catalog, newUpdateWriter(base, node, { catalog, directory }));
     arrivals?.begin(directory);
     const stopping = new AbortController();
     // Any number of feeds listen to it.

@@ -1,6 +1,7 @@
 /** `_db_updates`: what happens to databases, once or as it happens. A feed of the changes of `_global_changes` with rows of its own. */
 import { DivanError } from '../../engine/errors.js';
-import { UPDATES_DATABASE, UpdateFilter } from '../databases/database-updates.js';
+import { UpdateFilter } from '../databases/database-updates.js';
+import { UPDATES_DATABASE } from '../databases/update-writer.js';
 import type { Exchange } from '../http/exchange.js';
 import type { Route } from '../http/router.js';
 import { serveFeed } from './changes.js';

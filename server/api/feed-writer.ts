@@ -88,8 +88,13 @@ export class FeedWriter {
     text.read(row.value, this.#query.allLeaves);
     const start = this.rows++ === 0 ? this.#format.first : this.#format.next;
     const seq = this.rows % this.#query.seqInterval === 0 ? `"${token}"` : 'null';
-    if (this.#query.rows === 'databases')
-      return `${start}{${databaseMembers(text.id)},"seq":${seq}`;
+    if (this.#query.rows === 'databases') {
+      const members = databaseMembers(text.id);
+      // Whoever makes one feed of several puts the token of the whole where it belongs.
+      return this.#query.isPart
+        ? `${start}{"seq":${seq},${members}`
+        : `${start}{${members},"seq":${seq}`;
+    }
     const deleted = text.deleted ? ',"deleted":true' : '';
     return `${start}{"seq":${seq},"id":${text.id},"changes":[${text.revs}]${deleted}`;
   }

@@ -1,18 +1,20 @@
 /** The directory of a node alone: its catalog. */
 import type { Node } from '../cluster/peers.js';
 import type { Catalog, NewDatabase } from './catalog.js';
-import type { Directory, Placement } from './placement.js';
+import type { Directory, MadeListener, Placement } from './placement.js';
 import type { ShardMap } from './shard-map.js';
 
 export class CatalogDirectory implements Directory {
   readonly #catalog: Catalog;
   readonly #self: () => Node;
+  readonly #onMade: MadeListener;
   /** Each is asked for with every request. */
   readonly #placements = new WeakMap<ShardMap, Placement>();
 
-  constructor(catalog: Catalog, self: () => Node) {
+  constructor(catalog: Catalog, self: () => Node, onMade: MadeListener) {
     this.#catalog = catalog;
     this.#self = self;
+    this.#onMade = onMade;
   }
 
   find(name: string): Placement | undefined {
@@ -36,11 +38,13 @@ export class CatalogDirectory implements Directory {
 
   async create(name: string, options: NewDatabase): Promise<boolean> {
     await this.#catalog.create(name, options);
+    this.#onMade('created', name);
     return true;
   }
 
   async remove(name: string): Promise<boolean> {
     await this.#catalog.remove(name);
+    this.#onMade('deleted', name);
     return true;
   }
 

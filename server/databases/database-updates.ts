@@ -1,55 +1,48 @@
 /**
  * What happens to databases, as documents of the database `_global_changes`, as in CouchDB: `created:name`, `updated:name`, `deleted:name`,
- * each with a new revision every time. This node writes what happens on it, some at once, a moment later: what a crash takes with it is not
- * made up for.
+ * each with a new revision every time. This node tells of what it makes and removes, and of what is written to its shards, some at once, a
+ * moment later; what can not be written yet waits. What a crash takes with it is not made up for.
  */
-import type { Logger } from 'pino';
-import { isDivanError } from '../../engine/errors.js';
 import { byteAt } from '../../engine/file/bytes.js';
 import { DOCUMENT_DELETED } from '../../engine/shard/id-tree.js';
 import { ROW_FLAGS_AT } from '../../engine/shard/seq-tree.js';
 import type { Shard } from '../../engine/shard/shard.js';
-import type { ServerWorld } from '../world.js';
+import type { ServerHost } from '../world.js';
 import type { Catalog } from './catalog.js';
 import { type ChangeFilter, idOfRow } from './change-filter.js';
-import type { Database } from './database.js';
-import { ReadDocument } from './document-view.js';
 import { namesOfShardFile } from './shard-map.js';
-
-export const UPDATES_DATABASE = '_global_changes';
+import { UPDATES_BATCH, UPDATES_DATABASE, type UpdateWriter } from './update-writer.js';
 
 export type UpdateKind = 'created' | 'updated' | 'deleted';
 
 /** So long what happened waits for more. */
 const WAIT_MS = 500;
-/** So many are written at once. */
-const BATCH = 100;
 /** More do not wait; updates are left out first. */
 const WAITING_MAX = 20_000;
-/** Another node may write the same at the same time. */
-const TRIES = 3;
 
 export class DatabaseUpdates {
-  readonly #world: ServerWorld;
-  readonly #log: Logger;
-  /** By the id of the document; how often it was tried. What happened last is at the end. */
+  readonly #host: ServerHost;
+  /** By the id of the document; a number that is another one each time that it happens. What happened last is at the end. */
   readonly #waiting = new Map<string, number>();
-  #catalog: Catalog | undefined;
+  #noted = 0;
+  #writer: UpdateWriter | undefined;
   #stopListening: (() => void) | undefined;
   #cancelTimer: (() => void) | undefined;
+  /** When the timer ends, by `host.now`. */
+  #dueMs = 0;
   #writing: Promise<void> | undefined;
   #isClosed = false;
 
-  constructor(world: ServerWorld, log: Logger) {
-    this.#world = world;
-    this.#log = log;
+  constructor(host: ServerHost) {
+    this.#host = host;
   }
 
-  /** Hears from now on what happens to the databases. */
-  attach(catalog: Catalog): void {
-    this.#catalog = catalog;
+  /** Takes from now on what happens to the databases. */
+  attach(catalog: Catalog, writer: UpdateWriter): void {
+    this.#writer = writer;
     this.#stopListening = catalog.onChange((name, what) => {
-      if (what !== 'moved') this.note(what, name);
+      // Another node made or removed it: what it is made with, or had before, is no news.
+      if (what !== 'moved') this.#waiting.delete(`updated:${name}`);
     });
   }
 
@@ -59,7 +52,7 @@ export class DatabaseUpdates {
     if (database === UPDATES_DATABASE) return;
     let { updateSeq } = shard.snapshot().counters;
     shard.onChange(() => {
-      if (this.#target === undefined) return;
+      if (this.#writer?.isWanted !== true) return;
       const { counters } = shard.snapshot();
       // Checkpoints of replications are no updates.
       if (counters.updateSeq === updateSeq) return;
@@ -70,28 +63,27 @@ export class DatabaseUpdates {
 
   /** Something happened; nothing, if there is no database to write it to. */
   note(kind: UpdateKind, name: string): void {
-    if (this.#isClosed || name === UPDATES_DATABASE || this.#target === undefined) return;
-    if (this.#waiting.size >= WAITING_MAX && kind === 'updated') return;
+    if (this.#isClosed || name === UPDATES_DATABASE || this.#writer?.isWanted !== true) return;
     const id = `${kind}:${name}`;
-    this.#waiting.delete(id);
+    const isKnown = this.#waiting.delete(id);
+    if (!isKnown && this.#waiting.size >= WAITING_MAX && kind === 'updated') return;
     // What a database is made with, or had before it was removed, is no news.
     if (kind !== 'updated') this.#waiting.delete(`updated:${name}`);
-    this.#waiting.set(id, 0);
+    this.#waiting.set(id, this.#noted++);
     const [oldest] = this.#waiting.keys();
     if (this.#waiting.size > WAITING_MAX && oldest !== undefined) this.#waiting.delete(oldest);
-    this.#writeLater();
+    this.#writeLater(WAIT_MS);
   }
 
-  /** Writes what waits. Never rejects. */
+  /** Writes what waits, as far as that can be done now. Never rejects. */
   async flush(): Promise<void> {
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;
+    while (this.#writing !== undefined) await this.#writing;
+    this.#writing = this.#write();
     await this.#writing;
-    this.#writing = this.#write().finally(() => {
-      this.#writing = undefined;
-      if (this.#waiting.size > 0) this.#writeLater();
-    });
-    await this.#writing;
+    this.#writing = undefined;
+    if (this.#waiting.size > 0) this.#writeLater(this.#writer?.pauseMs ?? WAIT_MS);
   }
 
   /** Writes what waits, and hears no more. REQUIRES: the databases are still open. */
@@ -102,58 +94,33 @@ export class DatabaseUpdates {
     this.#cancelTimer?.();
   }
 
-  get #target(): Database | undefined {
-    return this.#catalog?.find(UPDATES_DATABASE);
-  }
-
-  #writeLater(): void {
+  #writeLater(ms: number): void {
     if (this.#isClosed) return;
-    this.#cancelTimer ??= this.#world.host.setTimer(() => void this.flush(), WAIT_MS);
+    const dueMs = this.#host.now() + ms;
+    if (this.#cancelTimer !== undefined && this.#dueMs <= dueMs) return;
+    this.#cancelTimer?.();
+    this.#dueMs = dueMs;
+    this.#cancelTimer = this.#host.setTimer(() => void this.flush(), ms);
   }
 
   async #write(): Promise<void> {
     // What comes meanwhile waits for the next time.
-    for (let left = this.#waiting.size; left > 0; left -= BATCH) {
-      const database = this.#target;
-      const batch = [...this.#waiting].slice(0, Math.min(BATCH, left));
-      for (const [id] of batch) this.#waiting.delete(id);
-      if (database === undefined) continue;
-      try {
-        await this.#writeBatch(database, batch);
-      } catch (err) {
-        // That it is deleted at this moment is no failure.
-        if (this.#target === database) this.#log.error({ err }, 'what happened is not written');
+    const all = [...this.#waiting];
+    for (let at = 0; at < all.length; at += UPDATES_BATCH) {
+      const writer = this.#writer;
+      if (writer?.isWanted !== true) return this.#waiting.clear();
+      const batch = new Map(all.slice(at, at + UPDATES_BATCH));
+      const ids = [...batch.keys()].filter((id) => this.#waiting.get(id) === batch.get(id));
+      for (const id of await writer.write(ids)) {
+        // It may have happened again since.
+        if (this.#waiting.get(id) === batch.get(id)) this.#waiting.delete(id);
       }
-    }
-  }
-
-  async #writeBatch(
-    database: Database,
-    batch: readonly (readonly [string, number])[],
-  ): Promise<void> {
-    const writes = await Promise.all(
-      batch.map(async ([text]) => {
-        const id = Buffer.from(text);
-        const found = await database.read(id, (snapshot) => ReadDocument.find(snapshot, id));
-        const winner = found?.winner;
-        const parent = winner === undefined || winner.deleted ? undefined : winner.revision;
-        return { id, body: EMPTY, deleted: false, parent };
-      }),
-    );
-    const outcomes = await database.update(writes);
-    for (const [index, outcome] of outcomes.entries()) {
-      const [id = '', tries = 0] = batch[index] ?? [];
-      if (outcome.ok || this.#waiting.has(id)) continue;
-      if (isDivanError(outcome.error, 'CONFLICT') && tries + 1 < TRIES) {
-        this.#waiting.set(id, tries + 1);
-      } else {
-        this.#log.error({ err: outcome.error, id }, 'what happened to a database is not written');
-      }
+      // Of what can not be written now there may be much.
+      await this.#host.yieldTurn();
     }
   }
 }
 
-const EMPTY = Buffer.from('{}');
 const PREFIXES = ['created:', 'updated:', 'deleted:'].map((text) => Buffer.from(text));
 
 /** The documents that say what happened. */

@@ -27,7 +27,7 @@ import {
   withoutIncarnations,
 } from './database-record.js';
 import { partsOfRowKey, readRow, rowKey } from './database-row.js';
-import type { Directory, PlacedPart, Placement } from './placement.js';
+import type { Directory, MadeListener, PlacedPart, Placement } from './placement.js';
 import { placeRanges } from './placing.js';
 import { Reconciler } from './reconcile.js';
 import { formatCover } from './shard-map.js';
@@ -40,6 +40,7 @@ export interface ClusterDirectoryParts {
   readonly calls: PeerCalls;
   /** Told of what goes wrong with a database in the background, where it is tried again. Must not throw. */
   readonly onError: (name: string, error: unknown) => void;
+  readonly onMade?: MadeListener;
   /** How long other nodes are waited for. */
   readonly waitMs?: number;
 }
@@ -139,6 +140,7 @@ export class ClusterDirectory implements Directory {
       await this.#delete(name, [incarnation]).catch(() => undefined);
       throw error;
     }
+    this.#parts.onMade?.('created', name);
     const [{ isMajority }, isCovered] = await Promise.all([
       records.toMembers([databaseKey(name)], this.#waitMs),
       this.#covered(name, incarnation),
@@ -153,6 +155,7 @@ export class ClusterDirectory implements Directory {
     const found = mergeValues(told, this.#valueOf(name));
     if (inForce(found) === undefined) throw missing();
     await this.#delete(name, [...found.incarnations.keys()], told);
+    this.#parts.onMade?.('deleted', name);
     // The deletion is durable: that files can not be removed yet does not undo it.
     await this.#reconciler.reconcile(name).catch((error) => this.#parts.onError(name, error));
     const { isMajority } = await this.#parts.records.toMembers([databaseKey(name)], this.#waitMs);

@@ -41,6 +41,9 @@ export interface Placements {
   onChange(listener: (name: string) => void): () => void;
 }
 
+/** Told of a database that this node made, or removed, wherever its parts are. Must not throw. */
+export type MadeListener = (what: 'created' | 'deleted', name: string) => void;
+
 /** Makes and removes databases, wherever they are. */
 export interface Directory extends Placements {
   /**

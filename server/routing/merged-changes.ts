@@ -2,6 +2,7 @@
  * `_changes` of a database on several nodes: the feeds of its parts, merged as they come. Each row carries a token of the whole. What a client
  * does not take is not taken from the nodes either.
  */
+import { DivanError } from '../../engine/errors.js';
 import type { ChangesQuery } from '../api/changes-query.js';
 import { changesQuery } from '../api/changes-query.js';
 import { type FeedFormat, feedFormat } from '../api/feed-format.js';
@@ -24,11 +25,33 @@ export interface MergedChangesParts {
   readonly requests: Requests;
 }
 
+/** Which feed it is. */
+export interface MergedKind {
+  readonly database: string;
+  /** That the nodes serve their parts at. */
+  readonly path: string;
+  /** As in `ChangesQuery`. */
+  readonly rows: 'documents' | 'databases';
+}
+
+/** More than one says that is about a database. */
+const DATABASE_ROW_BYTES_MAX = 64 * 1024;
 /** A reply that only says how many changes there are. */
 const COUNT_BYTES_MAX = 512 * 1024;
 
-/** Serves `GET` and `POST` of a feed. */
-export async function mergedChanges(parts: MergedChangesParts, exchange: Exchange): Promise<void> {
+/** Serves `GET` and `POST` of `_changes` of a database. */
+export function mergedChanges(parts: MergedChangesParts, exchange: Exchange): Promise<void> {
+  const database = exchange.param('db');
+  const path = `/${encodeURIComponent(database)}/_changes`;
+  return mergedFeed(parts, exchange, { database, path, rows: 'documents' });
+}
+
+/** Serves a feed. */
+export async function mergedFeed(
+  parts: MergedChangesParts,
+  exchange: Exchange,
+  kind: MergedKind,
+): Promise<void> {
   const { config, limits } = parts;
   const isPost = exchange.request.method === 'POST';
   if (isPost) exchange.assertJsonType();
@@ -55,7 +78,7 @@ export async function mergedChanges(parts: MergedChangesParts, exchange: Exchang
       })
     : () => undefined;
   try {
-    await new MergedFeed(parts, exchange, query, instead).run();
+    await new MergedFeed(parts, exchange, { kind, query, instead }).run();
   } finally {
     close();
   }
@@ -86,10 +109,17 @@ type Event = { readonly source: Source } & (
   | { readonly line?: undefined; readonly error: unknown }
 );
 
+interface MergedAsked {
+  readonly kind: MergedKind;
+  readonly query: ChangesQuery;
+  readonly instead: Instead;
+}
+
 /** One feed being merged. */
 class MergedFeed {
   readonly #parts: MergedChangesParts;
   readonly #exchange: Exchange;
+  readonly #kind: MergedKind;
   readonly #query: ChangesQuery;
   readonly #instead: Instead;
   readonly #format: FeedFormat;
@@ -105,11 +135,11 @@ class MergedFeed {
   constructor(
     parts: MergedChangesParts,
     exchange: Exchange,
-    query: ChangesQuery,
-    instead: Instead,
+    { kind, query, instead }: MergedAsked,
   ) {
     this.#parts = parts;
     this.#exchange = exchange;
+    this.#kind = kind;
     this.#query = query;
     this.#instead = instead;
     this.#format = feedFormat(query);
@@ -145,7 +175,9 @@ class MergedFeed {
     const { feed, limit } = this.#query;
     const shape = { feed: feed === 'normal' ? feed : 'continuous', limit } as const;
     const instead = { ...this.#instead, shape };
-    const replies = await this.#parts.requests.ofAll(this.#exchange, () => instead);
+    const replies = await this.#parts.requests.ofAll(this.#exchange, () => instead, {
+      name: this.#kind.database,
+    });
     this.#sources = replies.map((reply, index) => {
       const feed = new PartFeed(this.#parts.host, reply.part.node, reply.reply);
       return {
@@ -211,8 +243,14 @@ class MergedFeed {
     const token = this.#token.text();
     const start = this.#rows++ === 0 ? this.#format.first : this.#format.next;
     const seq = this.#rows % this.#query.seqInterval === 0 ? `"${token}"` : 'null';
-    await out.text(`${start}{"seq":${seq}`);
-    await out.all(line.rest);
+    if (this.#kind.rows === 'databases') {
+      // The members of a part are `,"db_name":…,"type":…}`: small, and the token comes after them.
+      const members = (await textOf(line.rest)).slice(1, -1);
+      await out.text(`${start}{${members},"seq":${seq}}`);
+    } else {
+      await out.text(`${start}{"seq":${seq}`);
+      await out.all(line.rest);
+    }
     await out.text(this.#format.rowEnd(token));
     this.#rowMs = this.#parts.host.now();
     this.#sentMs = this.#rowMs;
@@ -260,12 +298,13 @@ class MergedFeed {
   }
 
   async #pendingOf({ reply: { part }, token }: Source): Promise<number> {
-    const name = encodeURIComponent(this.#exchange.param('db'));
-    const url = `/${name}/_changes?since=${encodeURIComponent(token)}`;
+    const { database, path } = this.#kind;
+    const url = `${path}?since=${encodeURIComponent(token)}`;
     const shape = { feed: 'normal', limit: 0 } as const;
     const { node, cover } = part;
     const { requests } = this.#parts;
-    const reply = await requests.toNode(this.#exchange, node, { method: 'GET', url, shape }, cover);
+    const instead = { method: 'GET', url, shape, database };
+    const reply = await requests.toNode(this.#exchange, node, instead, cover);
     const text = (await wholeReply(reply, COUNT_BYTES_MAX)).toString();
     return Number(/ ([0-9]+)\n$/.exec(text)?.[1] ?? 0);
   }
@@ -285,6 +324,18 @@ class MergedFeed {
       for await (const _ of line.rest);
     }
   }
+}
+
+/** What is left of a line that is not long. Throws `PEER` if it is. */
+async function textOf(chunks: AsyncIterable<Uint8Array>): Promise<string> {
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of chunks) {
+    length += chunk.length;
+    if (length > DATABASE_ROW_BYTES_MAX) throw new DivanError('PEER', 'a node sent a long row');
+    parts.push(Buffer.from(chunk));
+  }
+  return Buffer.concat(parts).toString();
 }
 
 /** The next line of a source, or how it failed. */

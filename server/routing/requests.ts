@@ -25,6 +25,8 @@ export interface Instead {
   /** Besides those of the client that are not about its body, or in their place. */
   readonly headers?: HeaderList;
   readonly shape?: PartShape;
+  /** That it is about, where that is not in the path of the client's request. */
+  readonly database?: string;
 }
 
 export interface AskOptions {
@@ -171,7 +173,7 @@ function requestOf(exchange: Exchange, instead: Instead): PassedRequest {
     hasBody: isNew ? body !== undefined : exchange.hasBody,
     caller,
     shape,
-    database: exchange.params.get('db'),
+    database: instead.database ?? exchange.params.get('db'),
     cover: undefined,
   };
 }

@@ -8,6 +8,7 @@ import { documentId } from '../api/documents.js';
 import type { Elsewhere, Services } from '../api/services.js';
 import type { CallHandlers, PeerCalls } from '../cluster/peers.js';
 import type { Membership } from '../cluster/shared-records.js';
+import { UPDATES_DATABASE } from '../databases/update-writer.js';
 import type { Exchange } from '../http/exchange.js';
 import type { JsonValue } from '../http/json-value.js';
 import type { Route } from '../http/router.js';
@@ -15,7 +16,7 @@ import { copy } from './copying.js';
 import { DividedReads } from './divided-reads.js';
 import { DividedWrites } from './divided-writes.js';
 import { InnerServer } from './inner-server.js';
-import { mergedChanges } from './merged-changes.js';
+import { type MergedChangesParts, mergedChanges, mergedFeed } from './merged-changes.js';
 import { MergedLists } from './merged-lists.js';
 import { Owners } from './owners.js';
 import { Passing } from './passing.js';
@@ -44,6 +45,7 @@ const DOCUMENT_PATHS: ReadonlySet<string> = new Set([
 /** What the directory answers on every node. */
 const EVERYWHERE: ReadonlySet<string> = new Set(['PUT /:db', 'DELETE /:db']);
 const SHARDS_PATH = '/:db/_shards';
+const DB_UPDATES_PATH = '/_db_updates';
 const NODE_PATH = '/_node/:node';
 
 export class Routing implements Elsewhere {
@@ -88,6 +90,7 @@ export class Routing implements Elsewhere {
     return routes.map((route) => {
       const { method, path, handle } = route;
       if (path.startsWith(NODE_PATH)) return { ...route, handle: this.#ofNode(handle) };
+      if (path === DB_UPDATES_PATH) return { ...route, handle: this.#dbUpdates(handle) };
       const key = `${method} ${path}`;
       if (!path.startsWith('/:db') || EVERYWHERE.has(key)) return route;
       if (path === SHARDS_PATH || path.startsWith(`${SHARDS_PATH}/`)) return route;
@@ -124,14 +127,29 @@ export class Routing implements Elsewhere {
     };
   }
 
-  #table(): ReadonlyMap<string, Serve> {
+  #feeds(): MergedChangesParts {
     const { world, config, feeds: limits, stopping } = this.#services;
+    return { host: world.host, config, limits, stopping, requests: this.#requests };
+  }
+
+  #dbUpdates(here: Serve): Serve {
+    const feeds = this.#feeds();
+    const kind = { database: UPDATES_DATABASE, path: DB_UPDATES_PATH, rows: 'databases' } as const;
+    const merged: Serve = (exchange) => mergedFeed(feeds, exchange, kind);
+    return (exchange) =>
+      exchange.peer === undefined && this.isElsewhere(UPDATES_DATABASE)
+        ? refusing(exchange, merged)
+        : here(exchange);
+  }
+
+  #table(): ReadonlyMap<string, Serve> {
+    const { config } = this.#services;
     const requests = this.#requests;
     const whole = this.#whole;
     const lists = new MergedLists(config, this.#owners, requests);
     const writes = new DividedWrites(this.#services, this.#owners, requests);
     const reads = new DividedReads(this.#services, this.#owners, requests);
-    const feeds = { host: world.host, config, limits, stopping, requests };
+    const feeds = this.#feeds();
     const first: Serve = (exchange) => whole.ofFirst(exchange);
     const each: Serve = (exchange) => whole.ofEach(exchange);
     const changes: Serve = (exchange) => mergedChanges(feeds, exchange);

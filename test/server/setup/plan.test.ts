@@ -3,7 +3,7 @@
  * Method: real servers on machines of their own. Every body and every transition is taken from the text of the plan; one that was not
  * used fails the test.
  */
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { ClusterProcess, type NodeReply } from '../../support/cluster-process.js';
 import { type Machine, makeMachines } from '../../support/machines.js';
 import { type PlanTransition, readSetupPlan } from '../../support/setup-plan.js';
@@ -58,16 +58,10 @@ class PlanRun {
   }
 }
 
-t.test('the plan', async (t) => {
-  const run = new PlanRun();
-  const machines = makeMachines(t, 4);
-  const nodes: ClusterProcess[] = [];
-  for (const [index, machine] of machines.entries()) {
-    nodes.push(await ClusterProcess.start(t, machine, index + 1));
-  }
-  const [first, second, third, fourth] = nodes;
-  if (first === undefined || second === undefined) throw new Error('there are four');
-  if (third === undefined || fourth === undefined) throw new Error('there are four');
+const names = (list: readonly ClusterProcess[]) => list.map(({ name }) => name).sort();
+
+/** Requests, and what is expected of all of them. */
+function asking(t: Test) {
   const post = (node: ClusterProcess, { path }: PlanTransition, body: object, as?: string) =>
     node.call('POST', path, { body, as });
   const refused = (reply: NodeReply, what: string) => {
@@ -80,32 +74,21 @@ t.test('the plan', async (t) => {
     t.equal(reply.status, 200);
     return reply.body;
   };
-  const names = (list: readonly ClusterProcess[]) => list.map(({ name }) => name).sort();
+  return { post, refused, closed, stateOf };
+}
 
-  for (const node of nodes) {
-    t.same(await stateOf(node), run.plan.answers.get(1));
-    const other = run.line(1, 'anything_but_enable_cluster', /Error/);
-    closed(await post(node, other, { action: other.action }), other.action);
-    closed(await post(node, other, run.body('finish_setup')), 'finish_setup');
-    closed(await post(node, other, run.add(first.machine)), 'add_node');
-    const bad = run.line(1, 'enable_cluster', /empty admin/);
-    for (const members of [
-      { admin: { user: '', pass: 'a-good-password' } },
-      { admin: { user: 'username', pass: '' } },
-      { bind_address: 'nowhere.example' },
-      { port: 0 },
-      { bind_address: '192.0.2.1' },
-    ]) {
-      refused(await post(node, bad, run.enable(node.machine, members)), JSON.stringify(members));
-    }
-    t.same(await stateOf(node), run.plan.answers.get(1));
-    const enable = run.line(1, 'enable_cluster', /Transition to State 2/);
-    const enabled = await post(node, enable, run.enable(node.machine));
-    t.match(enabled, { status: 201, body: OK, headers: /set-cookie: AuthSession=/i });
-    t.same(await stateOf(node, AS), run.plan.answers.get(2));
-    const again = run.line(2, 'enable_cluster', /Error/);
-    refused(await post(node, again, run.enable(node.machine), AS), 'a second time');
+t.test('the plan', async (t) => {
+  const run = new PlanRun();
+  const machines = makeMachines(t, 4);
+  const nodes: ClusterProcess[] = [];
+  for (const [index, machine] of machines.entries()) {
+    nodes.push(await ClusterProcess.start(t, machine, index + 1));
   }
+  const [first, second, third, fourth] = nodes;
+  if (first === undefined || second === undefined) throw new Error('there are four');
+  if (third === undefined || fourth === undefined) throw new Error('there are four');
+  const { post, refused, stateOf } = asking(t);
+  for (const node of nodes) await enables(t, run, node, first.machine);
 
   const alone = run.line(2, 'finish_cluster', /no nodes/);
   refused(await post(first, alone, { action: alone.action }, AS), 'no nodes');
@@ -140,7 +123,65 @@ t.test('the plan', async (t) => {
     t.same(await stateOf(node, AS), { ...finished, nodes: names(nodes) }, node.name);
   }
 
-  t.equal((await second.call('PUT', '/db?q=8', { as: AS })).status, 201);
+  await servesDocuments(t, nodes);
+  await tellsWhatHappened(t, nodes);
+  t.same(
+    [...run.unused].map(({ state, action, outcome }) => `${state} ${action}: ${outcome}`),
+    [],
+  );
+  t.same([...run.unusedBodies], []);
+});
+
+/** What happened to `db` is told by every node, each of which has only some of the documents that say it; nothing of all that was an error. */
+async function tellsWhatHappened(t: Test, nodes: readonly ClusterProcess[]): Promise<void> {
+  const rows = /(?=.*"db_name":"db","type":"created")(?=.*"db_name":"db","type":"updated")/s;
+  for (const node of nodes) {
+    let told = '';
+    for (let tries = 0; tries < 50 && !rows.test(told); tries++) {
+      const { body } = await node.call('GET', '/_db_updates', { as: AS });
+      told = JSON.stringify(body);
+    }
+    t.match(told, rows, node.name);
+    t.notMatch(node.log, /"level":[56]0/, node.name);
+  }
+}
+
+/** A node in state 1 comes to state 2; `machine` is that of a node that it can not add. */
+async function enables(
+  t: Test,
+  run: PlanRun,
+  node: ClusterProcess,
+  machine: Machine,
+): Promise<void> {
+  const { post, refused, closed, stateOf } = asking(t);
+  t.same(await stateOf(node), run.plan.answers.get(1));
+  const other = run.line(1, 'anything_but_enable_cluster', /Error/);
+  closed(await post(node, other, { action: other.action }), other.action);
+  closed(await post(node, other, run.body('finish_setup')), 'finish_setup');
+  closed(await post(node, other, run.add(machine)), 'add_node');
+  const bad = run.line(1, 'enable_cluster', /empty admin/);
+  for (const members of [
+    { admin: { user: '', pass: 'a-good-password' } },
+    { admin: { user: 'username', pass: '' } },
+    { bind_address: 'nowhere.example' },
+    { port: 0 },
+    { bind_address: '192.0.2.1' },
+  ]) {
+    refused(await post(node, bad, run.enable(node.machine, members)), JSON.stringify(members));
+  }
+  t.same(await stateOf(node), run.plan.answers.get(1));
+  const enable = run.line(1, 'enable_cluster', /Transition to State 2/);
+  const enabled = await post(node, enable, run.enable(node.machine));
+  t.match(enabled, { status: 201, body: OK, headers: /set-cookie: AuthSession=/i });
+  t.same(await stateOf(node, AS), run.plan.answers.get(2));
+  const again = run.line(2, 'enable_cluster', /Error/);
+  refused(await post(node, again, run.enable(node.machine), AS), 'a second time');
+}
+
+/** Documents are written and read through all nodes. */
+async function servesDocuments(t: Test, nodes: readonly ClusterProcess[]): Promise<void> {
+  const [, second] = nodes;
+  t.equal((await second?.call('PUT', '/db?q=8', { as: AS }))?.status, 201);
   for (const [index, node] of nodes.entries()) {
     const path = `/db/doc-${index}`;
     t.equal((await node.call('PUT', path, { as: AS, body: { from: node.name } })).status, 201);
@@ -151,9 +192,4 @@ t.test('the plan', async (t) => {
       });
     }
   }
-  t.same(
-    [...run.unused].map(({ state, action, outcome }) => `${state} ${action}: ${outcome}`),
-    [],
-  );
-  t.same([...run.unusedBodies], []);
-});
+}
