@@ -11,6 +11,9 @@ import { type HeldShard, heldShards, Targets } from './targets.js';
 const UNDER_WAY_MAX = 4;
 const LOOK_MS = 250;
 
+/** It is not there (any more), another job has it, too many jobs wait. */
+const LATER = new Set([404, 409, 429]);
+
 /** A job that was made, or was there. */
 interface Move {
   readonly id: string;
@@ -26,6 +29,8 @@ export class Moves {
   readonly #progress: Progress;
   /** By their shard. */
   readonly #underWay = new Map<string, Move>();
+  #ended = 0;
+  #lastRefusal: string | undefined;
   #doneDocs = 0;
   #doneBytes = 0;
   #totalBytes = 0;
@@ -42,15 +47,24 @@ export class Moves {
     return this.#underWay.size;
   }
 
+  /** Why a shard could not be moved yet, the last time that it could not. */
+  get lastRefusal(): string | undefined {
+    return this.#lastRefusal;
+  }
+
   /** Ends what is shown. */
   stop(): void {
     this.#progress.stop();
   }
 
-  /** Moves what the node holds now. Throws `FAILED` if a move fails or was stopped, `UNAVAILABLE` if no node takes a shard, `ABORTED`. */
-  async run(): Promise<void> {
+  /**
+   * Moves what the node holds now. Returns how many moves came to their end. Throws `FAILED` if one fails or was stopped,
+   * `UNAVAILABLE` if no node takes a shard, `ABORTED`, and what `AdminClient.call` throws.
+   */
+  async run(): Promise<number> {
     const held = await heldShards(this.#node, this.#from);
-    if (held.length === 0) return;
+    if (held.length === 0) return 0;
+    const before = this.#ended;
     await this.#findThoseUnderWay();
     const targets = await this.#targetsFor(held);
     const waiting = held.filter(({ shard }) => !this.#underWay.has(shard));
@@ -64,6 +78,7 @@ export class Moves {
       await this.#look();
       if (this.#underWay.size > 0) await delay(LOOK_MS);
     }
+    return this.#ended - before;
   }
 
   /** Those of an earlier run of the command, or of somebody else. */
@@ -103,7 +118,11 @@ export class Moves {
     }
     const body = { type: 'move', node: this.#from, shard, target };
     const reply = await this.#node.ask('POST', '/_shard_splits/jobs', body);
-    if (reply.status === 404 || reply.status === 409 || reply.status === 429) return;
+    const isStopped = memberOf(reply.body, 'error') === 'stopped';
+    if (!isStopped && LATER.has(reply.status)) {
+      this.#lastRefusal = String(memberOf(reply.body, 'reason'));
+      return;
+    }
     if (reply.status !== 201) throw this.#node.failure(`to move ${shard} to ${target}`, reply);
     this.#underWay.set(shard, {
       id: String(memberOf(reply.body, 'id')),
@@ -149,6 +168,7 @@ export class Moves {
     }
     if (state !== 'completed' && state !== 'removed') return;
     this.#underWay.delete(move.shard);
+    this.#ended++;
     this.#doneDocs += move.docs;
     this.#doneBytes += move.bytes;
     if (state === 'removed') return;

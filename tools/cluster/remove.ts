@@ -5,11 +5,12 @@ import type { CommandContext } from '../command.js';
 import { type AdminClient, memberOf } from './admin-client.js';
 import { Moves } from './moves.js';
 import { nodesOf } from './report.js';
-import { heldShards } from './targets.js';
+import { heldRanges } from './targets.js';
 
-/** So often it is looked what the node holds: databases that are made meanwhile come to it, too. */
-const ROUNDS = 20;
-const NEXT_ROUND_MS = 500;
+/** Databases that are made meanwhile come to the node, too, and other jobs may have its shards for a while: so often in a row it holds some, and none goes. */
+const IDLE_ROUNDS_MAX = 600;
+const NEXT_ROUND_MS = 1000;
+const NAMED_MAX = 20;
 
 /**
  * Throws `NOT_FOUND`, `BAD_REQUEST` and `UNAVAILABLE` for what stands against it, before anything is moved; `ABORTED`, with moves going on; and what
@@ -30,19 +31,13 @@ export async function removeNode(
     const reason = 'a node can not remove itself; give the --url of one that stays';
     throw new DivanError('BAD_REQUEST', reason);
   }
-  const held = await heldShards(node, name);
-  if (held.length > 0 && leaving.problem !== undefined) {
-    throw new DivanError(
-      'UNAVAILABLE',
-      `${name} holds ${held.length} shards, which can not be moved while it is not reached: ${leaving.problem}`,
-    );
-  }
+  if (leaving.problem !== undefined) await assertHoldsNothing(node, leaving.name, leaving.problem);
   const moves = new Moves(context, node, name);
   try {
-    for (let round = 1; round <= ROUNDS; round++) {
-      await moves.run();
+    for (let idle = 0; idle < IDLE_ROUNDS_MAX; idle++) {
+      if ((await moves.run()) > 0) idle = 0;
       if (await isTakenOut(context, node, name)) return true;
-      await delay(NEXT_ROUND_MS);
+      await delay(NEXT_ROUND_MS, undefined, { signal: context.signal }).catch(() => {});
     }
   } catch (error) {
     if (!isDivanError(error, 'ABORTED') || moves.underWay === 0) throw error;
@@ -56,7 +51,18 @@ export async function removeNode(
   }
   throw new DivanError(
     'UNAVAILABLE',
-    `${name} gets new shards all the time; give the command again while no databases are made`,
+    `${name} still holds shards that do not go: ${moves.lastRefusal ?? 'databases are made all the time'}; give the command again later`,
+  );
+}
+
+/** A node that is not reached can be taken out only with nothing on it. Throws `UNAVAILABLE`. */
+async function assertHoldsNothing(node: AdminClient, name: string, problem: string): Promise<void> {
+  const held = await heldRanges(node, name);
+  if (held.size === 0) return;
+  const databases = [...held.keys()].slice(0, NAMED_MAX).join(', ');
+  throw new DivanError(
+    'UNAVAILABLE',
+    `${name} holds shards of ${held.size} databases (${databases}), which can not be moved while it is not reached: ${problem}`,
   );
 }
 
@@ -68,7 +74,7 @@ async function isTakenOut(
 ): Promise<boolean> {
   const reply = await node.ask('POST', '/_cluster_setup', { action: 'remove_node', name });
   if (reply.status !== 201) {
-    if ((await heldShards(node, name)).length > 0) return false;
+    if ((await heldRanges(node, name)).size > 0) return false;
     throw node.failure('remove_node', reply);
   }
   process.stdout.write(json ? `${JSON.stringify({ removed: name })}\n` : `${name} is removed\n`);

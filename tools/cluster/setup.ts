@@ -88,8 +88,13 @@ async function add(
   await coordinator.call('POST', '/_setup?i_know_what_i_am_doing=true', {
     action: 'add_node',
     admin: { user, pass: password },
-    node: { host: url.hostname, port: portOf(url), scheme: url.protocol.slice(0, -1) },
+    node: { host: hostOf(url), port: portOf(url), scheme: url.protocol.slice(0, -1) },
   });
+}
+
+/** Addresses of IPv6 stand in brackets in URLs, and there alone. */
+function hostOf({ hostname }: URL): string {
+  return hostname.replace(/^\[|\]$/g, '');
 }
 
 function portOf({ port, protocol }: URL): number {

@@ -9,18 +9,34 @@ export interface HeldShard {
   readonly shard: string;
 }
 
-/** What a node holds, as the one that is asked knows it. Throws what `AdminClient.call` throws. */
-export async function heldShards(node: AdminClient, holder: string): Promise<HeldShard[]> {
-  const held: HeldShard[] = [];
+/** The ranges of each database that a node holds, as the one that is asked knows it. Throws what `AdminClient.call` throws. */
+export async function heldRanges(
+  node: AdminClient,
+  holder: string,
+): Promise<ReadonlyMap<string, readonly string[]>> {
+  const held = new Map<string, readonly string[]>();
   for (const database of await databasesOf(node)) {
     const places = await placesOf(node, database);
     const ranges = [...(places ?? [])].filter(([, nodes]) => nodes.includes(holder));
-    if (ranges.length === 0) continue;
+    if (ranges.length > 0) {
+      held.set(
+        database,
+        ranges.map(([range]) => range),
+      );
+    }
+  }
+  return held;
+}
+
+/** The same, as jobs name it, which the nodes that have these databases must be reached for. Throws what `AdminClient.call` throws. */
+export async function heldShards(node: AdminClient, holder: string): Promise<HeldShard[]> {
+  const held: HeldShard[] = [];
+  for (const [database, ranges] of await heldRanges(node, holder)) {
     const reply = await node.ask('GET', `/${encodeURIComponent(database)}`);
     if (reply.status === 404) continue;
     if (reply.status !== 200) throw node.failure(`GET /${database}`, reply);
     const suffix = String(memberOf(reply.body, 'instance_start_time'));
-    for (const [range] of ranges) {
+    for (const range of ranges) {
       held.push({ database, shard: `shards/${range}/${database}.${suffix}` });
     }
   }
