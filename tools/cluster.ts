@@ -28,7 +28,16 @@ export function registerCluster(program: Command): void {
     .description('set up a cluster of nodes, and see how it is')
     .addHelpText(
       'after',
-      `\nThe password of the admin is asked for, or taken from ${PASSWORD_ENVIRONMENT}.`,
+      `
+The password of the admin is asked for, or taken from ${PASSWORD_ENVIRONMENT}. A node that is not set up answers its own machine alone: enable it
+there by \`divan cluster setup http://127.0.0.1:5984\` before others are to reach it. With certificates of an authority
+of your own, set NODE_EXTRA_CA_CERTS to its file.
+
+Examples:
+  divan cluster setup --user admin http://10.0.0.1:5984 http://10.0.0.2:5984 http://10.0.0.3:5984
+  divan cluster status --user admin --json
+  divan cluster shards cities --user admin
+  divan cluster remove node3@10.0.0.3 --user admin --url http://10.0.0.1:5984`,
     );
   cluster
     .command('setup')
@@ -51,7 +60,11 @@ export function registerCluster(program: Command): void {
     .action((database: string | undefined, options: NodeOptions) =>
       runWith(options, (context, node) => shards(context, node, database)),
     );
-  asked(cluster, 'remove', 'move all shards of a node to those that stay, then take it out')
+  asked(
+    cluster,
+    'remove',
+    'move all shards of a node to those that stay, then take it out; given again it goes on',
+  )
     .argument('<node>', 'its name')
     .action((name: string, options: NodeOptions) =>
       runWith(options, (context, node) => removeNode(context, node, name)),

@@ -3,6 +3,7 @@
  * Method: real servers on machines of their own, and the real command on one of these.
  */
 import { execFile, spawn } from 'node:child_process';
+import { createServer } from 'node:http';
 import t from 'tap';
 import { CLI } from '../support/cli.js';
 import { ClusterProcess } from '../support/cluster-process.js';
@@ -136,7 +137,7 @@ t.test('divan cluster', async (t) => {
     ]);
     t.match(unknown, { code: 1, stderr: /NOT_FOUND/ });
     t.match(itself, { code: 1, stderr: /--url/ });
-    t.equal((await call(third, 'PUT', '/_node/_local/_config/reshard/rate', '16384')).status, 200);
+    t.equal((await call(third, 'PUT', '/_node/_local/_config/reshard/rate', '65536')).status, 200);
     const writer = { isDone: false, written: DOCS };
     const writing = (async () => {
       for (; !writer.isDone; writer.written++) {
@@ -172,10 +173,49 @@ t.test('divan cluster', async (t) => {
     const { stdout: places } = await cluster(machine, ['shards']);
     t.notMatch(places, third.name);
     for (const { name } of [first, second]) {
-      t.ok(places.split(`${name}  cities\n`).length >= 4, `${name} took some`);
+      t.equal(places.split(`${name}  cities\n`).length - 1, 5, `${name} took its half`);
     }
 
     t.match((await call(third, 'GET', '/_setup')).body, { nodes: [third.name] });
     t.equal((await call(third, 'GET', '/cities/city1')).status, 503);
   });
+});
+
+t.test('status of a database that is not on nodes as a whole', async (t) => {
+  const name = 'node1@127.0.0.1';
+  const shards = new Map<string, object>([
+    ['whole', { '80000000-ffffffff': [name], '00000000-7fffffff': [name] }],
+    ['part', { '00000000-7fffffff': [name] }],
+    ['lost', { '00000000-7fffffff': [name], '80000000-ffffffff': [] }],
+    ['twice', { '00000000-ffffffff': [name], '80000000-ffffffff': [name] }],
+  ]);
+  const answers = new Map<string, unknown>([
+    ['/_setup', { state: 'cluster_finished', nodes: [name] }],
+    ['/_membership', { cluster_nodes: [name] }],
+    [`/_node/${encodeURIComponent(name)}/_storage`, { name, version: '1', shards: 5, bytes: 9 }],
+    ['/_shard_splits/jobs', { jobs: [] }],
+    ['/_all_dbs', [...shards.keys()]],
+    ...[...shards].map(([name, shards]) => [`/${name}/_shards`, { shards }] as const),
+  ]);
+  const server = createServer(({ url = '' }, response) => {
+    response.end(JSON.stringify(answers.get(url)));
+  });
+  t.teardown(() => server.close());
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('it has a port');
+  const here = { address: '127.0.0.1', port: address.port, wrapper: [] };
+  const status = () => cluster(here, ['status', '--url', `http://127.0.0.1:${address.port}`]);
+  const { code, stdout } = await status();
+  t.equal(code, 1);
+  t.same(
+    stdout
+      .trim()
+      .split('\n')
+      .slice(2)
+      .map((line) => line.replace(/: .*/, '')),
+    ['part', 'lost', 'twice'],
+  );
+  answers.set('/_all_dbs', ['whole']);
+  t.match(await status(), { code: 0, stdout: /^cluster_finished, 1 nodes\n/ });
 });
