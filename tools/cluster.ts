@@ -1,9 +1,16 @@
 /** `divan cluster`: sets up a cluster, says how it is, takes nodes out of it. */
 import type { Command } from 'commander';
 import { DivanError } from '../engine/errors.js';
-import { AdminClient, memberOf } from './cluster/admin-client.js';
+import { AdminClient } from './cluster/admin-client.js';
 import { credentialsOf, PASSWORD_ENVIRONMENT } from './cluster/credentials.js';
-import { type ClusterReport, reportOf } from './cluster/report.js';
+import { removeNode } from './cluster/remove.js';
+import {
+  type ClusterReport,
+  databasesOf,
+  type JobReport,
+  placesOf,
+  reportOf,
+} from './cluster/report.js';
 import { setUpCluster } from './cluster/setup.js';
 import { type CommandContext, LineOutput, runCommand } from './command.js';
 
@@ -21,7 +28,16 @@ export function registerCluster(program: Command): void {
     .description('set up a cluster of nodes, and see how it is')
     .addHelpText(
       'after',
-      `\nThe password of the admin is asked for, or taken from ${PASSWORD_ENVIRONMENT}.`,
+      `
+The password of the admin is asked for, or taken from ${PASSWORD_ENVIRONMENT}. A node that is not set up answers its own machine alone: enable it
+there by \`divan cluster setup http://127.0.0.1:5984\` before others are to reach it. With certificates of an authority
+of your own, set NODE_EXTRA_CA_CERTS to its file.
+
+Examples:
+  divan cluster setup --user admin http://10.0.0.1:5984 http://10.0.0.2:5984 http://10.0.0.3:5984
+  divan cluster status --user admin --json
+  divan cluster shards cities --user admin
+  divan cluster remove node3@10.0.0.3 --user admin --url http://10.0.0.1:5984`,
     );
   cluster
     .command('setup')
@@ -44,10 +60,14 @@ export function registerCluster(program: Command): void {
     .action((database: string | undefined, options: NodeOptions) =>
       runWith(options, (context, node) => shards(context, node, database)),
     );
-  asked(cluster, 'remove', 'take a node that holds no shards any more out of the cluster')
+  asked(
+    cluster,
+    'remove',
+    'move all shards of a node to those that stay, then take it out; given again it goes on',
+  )
     .argument('<node>', 'its name')
     .action((name: string, options: NodeOptions) =>
-      runWith(options, (context, node) => remove(context, node, name)),
+      runWith(options, (context, node) => removeNode(context, node, name)),
     );
 }
 
@@ -74,8 +94,10 @@ async function status({ json }: CommandContext, node: AdminClient): Promise<bool
   const report = await reportOf(node);
   const isWell =
     report.problems.length === 0 && report.nodes.every(({ problem }) => problem === undefined);
-  if (json) process.stdout.write(`${JSON.stringify({ ok: isWell, ...report })}\n`);
-  else for (const line of statusLines(report)) process.stdout.write(`${line}\n`);
+  const output = new LineOutput();
+  const lines = json ? [JSON.stringify({ ok: isWell, ...report })] : statusLines(report);
+  for (const line of lines) await output.line(line);
+  await output.flush();
   return isWell;
 }
 
@@ -83,55 +105,53 @@ function statusLines({ state, nodes, jobs, problems }: ClusterReport): string[] 
   const width = Math.max(...nodes.map(({ name }) => name.length));
   const versions = new Set(nodes.flatMap(({ version }) => version ?? []));
   return [
-    `${state}, ${nodes.length} nodes, ${jobs.running} of ${jobs.total} jobs running`,
+    `${state}, ${nodes.length} nodes`,
     ...nodes.map(({ name, problem, version, shards, bytes }) =>
       problem === undefined
         ? `  ${name.padEnd(width)}  ${shards} shards  ${mebibytes(bytes ?? 0)} MiB  Divan ${version}`
         : `  ${name.padEnd(width)}  ${problem}`,
     ),
     ...(versions.size > 1 ? ['the nodes have different versions'] : []),
+    ...(jobs.length > 0 ? ['jobs'] : []),
+    ...jobs.map(jobLine),
     ...problems,
   ];
+}
+
+function jobLine({ type, node, state, sources, percent, secondsLeft, reason }: JobReport): string {
+  return [
+    `  ${type} of ${sources.join(', ')} on ${node}: ${state}`,
+    ...(percent === undefined ? [] : [`${percent} %`]),
+    ...(secondsLeft === undefined ? [] : [`${Math.ceil(secondsLeft)} s left`]),
+    ...(reason === undefined ? [] : [reason]),
+  ].join(', ');
 }
 
 function mebibytes(bytes: number): string {
   return (bytes / 1024 / 1024).toFixed(1);
 }
 
+/** Throws what `AdminClient.call` throws, and `NOT_FOUND` for a database that is named and not there. */
 async function shards(
   { json }: CommandContext,
   node: AdminClient,
   database: string | undefined,
 ): Promise<boolean> {
-  const all = await node.call('GET', '/_all_dbs');
-  const names = database !== undefined ? [database] : Array.isArray(all) ? all.map(String) : [];
+  const names = database === undefined ? await databasesOf(node) : [database];
   const output = new LineOutput();
   for (const name of names) {
-    const placed = memberOf(
-      await node.call('GET', `/${encodeURIComponent(name)}/_shards`),
-      'shards',
-    );
-    for (const [range, nodes] of Object.entries(Object(placed))) {
-      const holders = Array.isArray(nodes) ? nodes.map(String) : [];
+    const places = await placesOf(node, name);
+    if (places === undefined && database !== undefined) {
+      throw new DivanError('NOT_FOUND', `there is no database ${database}`);
+    }
+    for (const [range, nodes] of places ?? []) {
       await output.line(
         json
-          ? JSON.stringify({ database: name, range, nodes: holders })
-          : `${range}  ${holders.join(' ')}  ${name}`,
+          ? JSON.stringify({ database: name, range, nodes })
+          : `${range}  ${nodes.join(' ')}  ${name}`,
       );
     }
   }
   await output.flush();
-  return true;
-}
-
-async function remove({ json }: CommandContext, node: AdminClient, name: string): Promise<boolean> {
-  const report = await reportOf(node);
-  const found = report.nodes.find((known) => known.name === name);
-  if (found === undefined) {
-    const names = report.nodes.map((known) => known.name).join(', ');
-    throw new DivanError('NOT_FOUND', `there is no node ${name}; there are ${names}`);
-  }
-  await node.call('POST', '/_cluster_setup', { action: 'remove_node', name });
-  process.stdout.write(json ? `${JSON.stringify({ removed: name })}\n` : `${name} is removed\n`);
   return true;
 }

@@ -70,12 +70,10 @@ async function enable(
   { user, password }: Credentials,
   bindAddress: string | undefined,
 ): Promise<void> {
-  const { port, protocol } = new URL(node.url);
-  const implied = protocol === 'https:' ? 443 : 80;
   await node.call('POST', '/_setup', {
     action: 'enable_cluster',
     admin: { user, pass: password },
-    port: port === '' ? implied : Number(port),
+    port: portOf(new URL(node.url)),
     ...(bindAddress === undefined ? {} : { bind_address: bindAddress }),
   });
 }
@@ -85,13 +83,23 @@ async function add(
   node: AdminClient,
   { user, password }: Credentials,
 ): Promise<void> {
-  const { hostname, port } = new URL(node.url);
+  const url = new URL(node.url);
   // Whoever names a node here means it, whether the cluster was set up before or not.
   await coordinator.call('POST', '/_setup?i_know_what_i_am_doing=true', {
     action: 'add_node',
     admin: { user, pass: password },
-    node: { host: hostname, ...(port === '' ? {} : { port: Number(port) }) },
+    node: { host: hostOf(url), port: portOf(url), scheme: url.protocol.slice(0, -1) },
   });
+}
+
+/** Addresses of IPv6 stand in brackets in URLs, and there alone. */
+function hostOf({ hostname }: URL): string {
+  return hostname.replace(/^\[|\]$/g, '');
+}
+
+function portOf({ port, protocol }: URL): number {
+  if (port !== '') return Number(port);
+  return protocol === 'https:' ? 443 : 80;
 }
 
 /** The nodes of the cluster, as every one of them says. Throws `UNAVAILABLE` if one says something else. */

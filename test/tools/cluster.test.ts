@@ -1,0 +1,221 @@
+/**
+ * Goal: people make a cluster, look after it and take a node out of it, by one command.
+ * Method: real servers on machines of their own, and the real command on one of these.
+ */
+import { execFile, spawn } from 'node:child_process';
+import { createServer } from 'node:http';
+import t from 'tap';
+import { CLI } from '../support/cli.js';
+import { ClusterProcess } from '../support/cluster-process.js';
+import { type Machine, makeMachines } from '../support/machines.js';
+
+const PASSWORD = 'a-good-password';
+const AS = `admin:${PASSWORD}`;
+const DOCS = 60;
+const WAIT_MS = 15_000;
+
+interface Ended {
+  readonly code: number | string | null | undefined;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** What runs the command on a machine. */
+function commandOn({ wrapper }: Machine, args: readonly string[], password = PASSWORD) {
+  const environment = ['env', '-u', 'NODE_OPTIONS', `DIVAN_PASSWORD=${password}`];
+  const [first = '', ...rest] = [...wrapper, ...environment, process.execPath, CLI, 'cluster'];
+  return [first, [...rest, ...args, '--user', 'admin']] as const;
+}
+
+function cluster(machine: Machine, args: readonly string[], password?: string): Promise<Ended> {
+  const [file, all] = commandOn(machine, args, password);
+  return new Promise((resolve) => {
+    execFile(file, all, (error, stdout, stderr) =>
+      resolve({ code: error === null ? 0 : error.code, stdout, stderr }),
+    );
+  });
+}
+
+async function until(what: string, isSo: () => Promise<boolean>): Promise<void> {
+  const end = Date.now() + WAIT_MS;
+  while (!(await isSo())) {
+    if (Date.now() > end) throw new Error(`in vain: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
+// Passwords are hashed many times here, and not what is tested.
+process.env['DIVAN_CHTTPD_AUTH_ITERATIONS'] = '1000';
+
+t.test('divan cluster', async (t) => {
+  const machines = makeMachines(t, 3);
+  const nodes = await Promise.all(
+    machines.map((machine, index) => ClusterProcess.start(t, machine, index + 1)),
+  );
+  const [first, second, third] = nodes;
+  if (first === undefined || second === undefined || third === undefined) throw new Error('3');
+  const { machine } = first;
+  const urls = nodes.map(({ url }) => url);
+  const call = async (node: ClusterProcess, method: string, path: string, body?: unknown) =>
+    node.call(method, path, { body, as: AS });
+  const bind = machine.wrapper.length === 0 ? ['--bind', '127.0.0.1'] : [];
+
+  await t.test('setup of nodes that are enabled where they are', async (t) => {
+    const enabled = await Promise.all(
+      nodes.map((node) => {
+        const here = `http://127.0.0.1:${node.machine.port}`;
+        return cluster(node.machine, ['setup', here, ...bind]);
+      }),
+    );
+    for (const { code, stdout } of enabled) {
+      t.match({ code, stdout }, { code: 0, stdout: /is enabled\n.*waits for other nodes/ });
+    }
+    const nobody = `http://127.0.0.1:${45_900}`;
+    const [wrong, away, unfinished] = await Promise.all([
+      cluster(machine, ['setup', ...urls], 'not-the-password'),
+      cluster(machine, ['setup', urls[0] ?? '', nobody]),
+      cluster(machine, ['status']),
+    ]);
+    t.match(wrong, { code: 1, stderr: /incorrect.*UNAUTHORIZED/ });
+    t.match(away, { code: 1, stderr: /45900 can not be reached/ });
+    t.match(unfinished, { code: 1, stdout: /setup is not finished/ });
+    const done = await cluster(machine, ['setup', ...urls]);
+    t.equal(done.code, 0, done.stderr);
+    t.match(done.stdout, new RegExp(`is set up: ${nodes.map(({ name }) => name).join(', ')}\n$`));
+    const again = await cluster(machine, ['setup', ...urls, '--json']);
+    t.same(JSON.parse(again.stdout), { finished: true, nodes: nodes.map(({ name }) => name) });
+  });
+
+  await t.test('what one node is given the others have', async (t) => {
+    t.equal((await call(first, 'PUT', '/cities?q=6')).status, 201);
+    for (let number = 0; number < DOCS; number++) {
+      const node = nodes[number % nodes.length] ?? first;
+      t.equal((await call(node, 'PUT', `/cities/city${number}`, { number })).status, 201);
+    }
+    const replies = await Promise.all(nodes.map((node) => call(node, 'GET', '/cities/city1')));
+    for (const { body } of replies) t.match(body, { number: 1 });
+  });
+
+  await t.test('splits on two nodes through a third', async (t) => {
+    for (const { name: node } of [first, second]) {
+      const body = { type: 'split', db: 'cities', node };
+      t.equal((await call(third, 'POST', '/_reshard/jobs', body)).status, 201);
+    }
+    await until('the splits', async () => {
+      const { body } = await call(third, 'GET', '/_shard_splits/jobs');
+      return (JSON.stringify(body).match(/"job_state":"completed"/g) ?? []).length === 4;
+    });
+    const { code, stdout } = await cluster(machine, ['shards', 'cities', '--json']);
+    t.equal(code, 0);
+    t.equal(stdout.trim().split('\n').length, 10);
+  });
+
+  await t.test('status', async (t) => {
+    const { code, stdout } = await cluster(machine, ['status']);
+    t.equal(code, 0);
+    t.match(stdout, /^cluster_finished, 3 nodes\n/);
+    for (const { name } of nodes) t.match(stdout, new RegExp(`${name} +\\d+ shards .* Divan`));
+    await second.end('SIGKILL');
+    const [missing, kept] = await Promise.all([
+      cluster(machine, ['status', '--json']),
+      cluster(machine, ['remove', second.name]),
+    ]);
+    t.equal(missing.code, 1);
+    t.match(JSON.parse(missing.stdout), { ok: false, nodes: [{}, { problem: /.{10}/ }, {}] });
+    t.match(kept, { code: 1, stderr: /holds shards of \d+ databases .*, which can not be moved/ });
+    await second.restart();
+    await until('it is back', async () => {
+      const { body } = await call(first, 'GET', `/_node/${second.name}`);
+      return JSON.stringify(body) === JSON.stringify({ name: second.name });
+    });
+  });
+
+  await t.test('remove, under writes', async (t) => {
+    const [unknown, itself] = await Promise.all([
+      cluster(machine, ['remove', 'nobody@nowhere']),
+      cluster(machine, ['remove', first.name]),
+    ]);
+    t.match(unknown, { code: 1, stderr: /NOT_FOUND/ });
+    t.match(itself, { code: 1, stderr: /--url/ });
+    t.equal((await call(third, 'PUT', '/_node/_local/_config/reshard/rate', '65536')).status, 200);
+    const writer = { isDone: false, written: DOCS };
+    const writing = (async () => {
+      for (; !writer.isDone; writer.written++) {
+        const { written: number } = writer;
+        const reply = await call(first, 'PUT', `/cities/city${number}`, { number });
+        if (reply.status !== 201) throw new Error(`${number}: ${JSON.stringify(reply.body)}`);
+      }
+    })();
+    const [file, args] = commandOn(machine, ['remove', third.name]);
+    const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    let said = '';
+    child.stderr.on('data', (bytes) => {
+      said += String(bytes);
+    });
+    const ended = new Promise((resolve) => child.once('close', resolve));
+    await until('a move', async () => {
+      const { body } = await call(first, 'GET', '/_shard_splits/jobs');
+      return JSON.stringify(body).includes('"move"');
+    });
+    child.kill('SIGINT');
+    t.equal(await ended, 130);
+    t.match(said, /cancelled; \d moves? go/);
+
+    const { code, stdout, stderr } = await cluster(machine, ['remove', third.name, '--json']);
+    t.equal(code, 0, stderr);
+    t.match(stdout, /\{"moved":"shards\/[^"]*","to":"node[12]@/);
+    t.match(stdout, new RegExp(`\\{"removed":"${third.name}"\\}\n$`));
+    writer.isDone = true;
+    await writing;
+    t.match(await cluster(machine, ['status']), { code: 0, stdout: /, 2 nodes\n/ });
+    const { body } = await call(second, 'GET', '/cities/_all_docs');
+    t.match(body, { total_rows: writer.written });
+    const { stdout: places } = await cluster(machine, ['shards']);
+    t.notMatch(places, third.name);
+    for (const { name } of [first, second]) {
+      t.equal(places.split(`${name}  cities\n`).length - 1, 5, `${name} took its half`);
+    }
+
+    t.match((await call(third, 'GET', '/_setup')).body, { nodes: [third.name] });
+    t.equal((await call(third, 'GET', '/cities/city1')).status, 503);
+  });
+});
+
+t.test('status of a database that is not on nodes as a whole', async (t) => {
+  const name = 'node1@127.0.0.1';
+  const shards = new Map<string, object>([
+    ['whole', { '80000000-ffffffff': [name], '00000000-7fffffff': [name] }],
+    ['part', { '00000000-7fffffff': [name] }],
+    ['lost', { '00000000-7fffffff': [name], '80000000-ffffffff': [] }],
+    ['twice', { '00000000-ffffffff': [name], '80000000-ffffffff': [name] }],
+  ]);
+  const answers = new Map<string, unknown>([
+    ['/_setup', { state: 'cluster_finished', nodes: [name] }],
+    ['/_membership', { cluster_nodes: [name] }],
+    [`/_node/${encodeURIComponent(name)}/_storage`, { name, version: '1', shards: 5, bytes: 9 }],
+    ['/_shard_splits/jobs', { jobs: [] }],
+    ['/_all_dbs', [...shards.keys()]],
+    ...[...shards].map(([name, shards]) => [`/${name}/_shards`, { shards }] as const),
+  ]);
+  const server = createServer(({ url = '' }, response) => {
+    response.end(JSON.stringify(answers.get(url)));
+  });
+  t.teardown(() => server.close());
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('it has a port');
+  const here = { address: '127.0.0.1', port: address.port, wrapper: [] };
+  const status = () => cluster(here, ['status', '--url', `http://127.0.0.1:${address.port}`]);
+  const { code, stdout } = await status();
+  t.equal(code, 1);
+  t.same(
+    stdout
+      .trim()
+      .split('\n')
+      .slice(2)
+      .map((line) => line.replace(/: .*/, '')),
+    ['part', 'lost', 'twice'],
+  );
+  answers.set('/_all_dbs', ['whole']);
+  t.match(await status(), { code: 0, stdout: /^cluster_finished, 1 nodes\n/ });
+});
