@@ -3,8 +3,8 @@
 import t from 'tap';
 import { InnerServer } from '../../../server/routing/inner-server.js';
 import { InProcessCluster } from '../../support/in-process-cluster.js';
-import { ADMIN, basic, memberOf, type TestServer } from '../../support/server.js';
 import { RawClient } from '../../support/raw-client.js';
+import { ADMIN, basic, memberOf, type TestServer } from '../../support/server.js';
 
 const MEMBER = 'member:member-password';
 
