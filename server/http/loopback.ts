@@ -7,16 +7,26 @@ import { isIP } from 'node:net';
 
 const LOOPBACK_V4 = /^127(\.\d{1,3}){3}$/;
 /** What proxies add, and `X-Forwarded-…`. */
-const FORWARDING = new Set(['forwarded', 'via', 'x-real-ip']);
+const FORWARDING = new Set([
+  ...['forwarded', 'via', 'x-real-ip', 'x-client-ip', 'x-cluster-client-ip', 'true-client-ip'],
+  ...['cf-connecting-ip', 'fastly-client-ip', 'x-original-host', 'x-original-forwarded-for'],
+]);
 const FORWARDING_PREFIX = 'x-forwarded-';
 
-type Requested = Pick<IncomingMessage, 'headers' | 'rawHeaders'> & {
+type Requested = Pick<IncomingMessage, 'headers' | 'httpVersion' | 'rawHeaders'> & {
   readonly socket: { readonly remoteAddress?: string | undefined };
 };
 
 /** True for a request on a loopback connection, to a loopback host, from no page and by no proxy. */
-export function isFromThisMachine({ headers, rawHeaders, socket }: Requested): boolean {
+export function isFromThisMachine({
+  headers,
+  httpVersion,
+  rawHeaders,
+  socket,
+}: Requested): boolean {
   return (
+    // A proxy that is configured no further, such as nginx, says nothing of itself and names this machine as the host, but speaks HTTP/1.0.
+    httpVersion !== '1.0' &&
     isLoopbackAddress(socket.remoteAddress ?? '') &&
     isLoopbackHost(headers.host ?? '') &&
     headers.origin === undefined &&

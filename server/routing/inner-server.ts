@@ -44,13 +44,22 @@ export class InnerServer {
   ): Promise<PassedReply> {
     const [near, far] = duplexPair();
     far.on('error', () => far.destroy());
+    let sent: ReturnType<typeof requestOver>;
+    try {
+      sent = requestOver({
+        createConnection: () => near,
+        ...{ method, path: url, headers: asObject(framed(headers, hasBody)) },
+        ...{ setHost: false, signal },
+      });
+    } catch (error) {
+      near.destroy();
+      far.destroy();
+      const reason = 'a request that is passed on can not be written';
+      return Promise.reject(new DivanError('BAD_REQUEST', reason, {}, error));
+    }
     bindPeer(far, { caller, shape });
     this.#server.emit('connection', far);
     return new Promise((resolve, reject) => {
-      const sent = requestOver({
-        createConnection: () => near,
-        ...{ method, path: url, headers: asObject(headers), setHost: false, signal },
-      });
       sent.on('response', (response) => resolve(replyOf(response, () => sent.destroy())));
       sent.on('error', (error) => reject(brokenOff(error)));
       sent.on('close', () => {
@@ -62,6 +71,19 @@ export class InnerServer {
       else sent.end();
     });
   }
+}
+
+/**
+ * The headers with what says where the body ends. Node.js says it by itself for some methods only, and of the others the body would be taken for
+ * the next request on the connection, which is bound to the caller.
+ */
+function framed(headers: HeaderList, hasBody: boolean): HeaderList {
+  const isLength = ([name]: HeaderList[number]) => name.toLowerCase() === 'content-length';
+  const isCoding = ([name]: HeaderList[number]) => name.toLowerCase() === 'transfer-encoding';
+  const others = headers.filter((header) => !isLength(header) && !isCoding(header));
+  if (!hasBody) return others;
+  const length = headers.some(isCoding) ? undefined : headers.find(isLength);
+  return [...others, length ?? ['transfer-encoding', 'chunked']];
 }
 
 function replyOf(response: IncomingMessage, leave: () => void): PassedReply {

@@ -93,7 +93,9 @@ export class Routing implements Elsewhere {
       if (path === DB_UPDATES_PATH) return { ...route, handle: this.#dbUpdates(handle) };
       const key = `${method} ${path}`;
       if (!path.startsWith('/:db') || EVERYWHERE.has(key)) return route;
-      if (path === SHARDS_PATH || path.startsWith(`${SHARDS_PATH}/`)) return route;
+      if (path === SHARDS_PATH || path.startsWith(`${SHARDS_PATH}/`)) {
+        return { ...route, handle: this.#ofPlacement(handle) };
+      }
       const elsewhere = table.get(key) ?? this.#ofDocument(route);
       if (elsewhere === undefined) throw new RangeError(`nothing serves ${key} elsewhere`);
       return { ...route, handle: this.#choosing(handle, elsewhere) };
@@ -107,6 +109,15 @@ export class Routing implements Elsewhere {
       // Even if all of it has come here since, whether the caller may is still to be decided by whoever has it.
       const isElsewhere = exchange.isForOthers || this.isElsewhere(exchange.param('db'));
       return isElsewhere ? refusing(exchange, elsewhere) : here(exchange);
+    };
+  }
+
+  /** Every node knows it, but whether the caller may be told is for those to decide that have the database. */
+  #ofPlacement(here: Serve): Serve {
+    return async (exchange) => {
+      const assertReader = () => this.#whole.assertReader(exchange);
+      if (exchange.isForOthers) await refusing(exchange, assertReader, here);
+      else await here(exchange);
     };
   }
 
@@ -195,9 +206,9 @@ export class Routing implements Elsewhere {
 }
 
 /** Replies what a node refuses with. */
-async function refusing(exchange: Exchange, serve: Serve): Promise<void> {
+async function refusing(exchange: Exchange, ...serves: readonly Serve[]): Promise<void> {
   try {
-    await serve(exchange);
+    for (const serve of serves) await serve(exchange);
   } catch (error) {
     if (!(error instanceof Refusal) || exchange.response.headersSent) throw error;
     error.reply(exchange);

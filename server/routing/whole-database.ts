@@ -39,16 +39,30 @@ export class WholeDatabase {
     return summed(first, infos);
   }
 
+  /**
+   * Resolves if the caller may read the database, as the node says whose word counts. Throws `Refusal` if not, `NOT_FOUND`, `UNREACHABLE`,
+   * `UNAVAILABLE`.
+   */
+  async assertReader(exchange: Exchange): Promise<void> {
+    const name = exchange.param('db');
+    const url = `/${encodeURIComponent(name)}`;
+    const reply = await this.#fromFirst(exchange, { method: 'GET', url });
+    await wholeReply(reply, INFO_BYTES_MAX);
+  }
+
   /** Passes a read on to the node whose word counts, the first one. */
   async ofFirst(exchange: Exchange): Promise<void> {
+    const { url = '', method = '' } = exchange.request;
+    await sendOn(exchange, await this.#fromFirst(exchange, { method, url }));
+  }
+
+  #fromFirst(exchange: Exchange, instead: Instead): Promise<PassedReply> {
     const name = exchange.param('db');
-    const reply = await this.#owners.retrying(name, () => {
+    return this.#owners.retrying(name, async () => {
       const [first] = this.#owners.parts(name);
       if (first === undefined) throw new DivanError('MOVED', `${name} is on no node`);
-      const { url = '', method = '' } = exchange.request;
-      return this.#requests.toNode(exchange, first.node, { method, url });
+      return this.#requests.toNode(exchange, first.node, instead);
     });
-    await sendOn(exchange, reply);
   }
 
   /**

@@ -4,7 +4,6 @@
  * does not come to its end changes no other node.
  */
 import type { Logger } from 'pino';
-import { DivanError } from '../../engine/errors.js';
 import type { Admins } from '../auth/admins.js';
 import type { NodeIdentity } from '../auth/node-identity.js';
 import { formatHashText, type PasswordRecord, parseHashText } from '../auth/password.js';
@@ -147,19 +146,20 @@ export class Sharing {
     );
   }
 
-  /** Throws `CORRUPT`. */
+  /** A record that can not be read changes nothing of its admin, and must not keep the others from being followed. */
   #sharedAdmins(): Map<string, PasswordRecord> {
-    const { records } = this.#parts.cluster;
+    const { admins, log, cluster } = this.#parts;
+    const { records } = cluster;
     const found = new Map<string, PasswordRecord>();
     for (const key of records.keys(ADMIN_PREFIX)) {
       const record = records.get(key);
       if (record === undefined || memberOf(record, 'deleted') === true) continue;
       const text = memberOf(record, 'password');
-      const password = typeof text === 'string' ? parseHashText(text) : undefined;
-      if (password === undefined) {
-        throw new DivanError('CORRUPT', `the record ${key} of the cluster is malformed`);
-      }
-      found.set(key.slice(ADMIN_PREFIX.length), password);
+      const told = typeof text === 'string' ? parseHashText(text) : undefined;
+      if (told === undefined) log.error({ key }, 'the record of an admin is malformed');
+      const name = key.slice(ADMIN_PREFIX.length);
+      const password = told ?? admins.chosen.get(name);
+      if (password !== undefined) found.set(name, password);
     }
     return found;
   }

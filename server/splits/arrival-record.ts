@@ -33,6 +33,8 @@ export interface Arrival {
 export const ARRIVAL_PREFIX = 'shard-arrival/';
 const WHAT = 'shard that arrives';
 const BYTES = { min: 0, max: Number.MAX_SAFE_INTEGER };
+/** As in the records of databases: names of files with greater numbers, of which one more is the same, would never end. */
+const SUFFIX_MAX = 1e13;
 /** A file of a shard map under the data directory. */
 const FILE = /^shards\/[0-9a-f]{8}-[0-9a-f]{8}\/[^/]+\.divan$/;
 
@@ -86,6 +88,8 @@ export function readWanted(from: string, head: JsonObject): Arrival {
   checkDatabaseName(database);
   const range = parseRange(requiredString(head, 'range'));
   const rule = requiredString(head, 'hashRule');
+  const suffix = wholeOf(head, 'suffix');
+  if (suffix > SUFFIX_MAX) throw new DivanError('BAD_REQUEST', 'the member `suffix` is too large');
   return {
     from,
     job: requiredString(head, 'id'),
@@ -100,7 +104,7 @@ export function readWanted(from: string, head: JsonObject): Arrival {
       hashRule: rule === 'partition' ? rule : 'document',
     },
     range,
-    file: shardFileOf(database, range, wholeOf(head, 'suffix')),
+    file: shardFileOf(database, range, suffix),
     fileId: requiredString(head, 'fileId'),
   };
 }

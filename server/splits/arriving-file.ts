@@ -42,6 +42,8 @@ export class ArrivingFile {
   async write({ from, to }: Stretch, body: AsyncIterable<Uint8Array>): Promise<void> {
     let pos = from;
     for await (const bytes of body) {
+      // What is not asked for must not fill the disk.
+      if (bytes.length > to - pos) throw new DivanError('BAD_REQUEST', 'too many bytes of a shard');
       for (let done = 0; done < bytes.length; ) {
         done += await this.#file.write(bytes.subarray(done), pos + done);
       }

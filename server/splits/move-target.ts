@@ -74,7 +74,7 @@ export class MoveTarget {
     this.#parts = parts;
     for (const arrival of this.#all()) if (this.#isTaken(arrival)) this.#suspend(arrival);
     const on = (name: string, answer: (call: Call) => Promise<JsonObject>) =>
-      handlers.on(`move/${name}`, (call) => this.#inTurn(call, answer));
+      handlers.on(`move/${name}`, (call) => this.#inTurn(call, answer, name === 'begin'));
     on('room', () => this.#room());
     on('begin', (call) => this.#begin(call));
     on('bytes', (call) => this.#bytes(call));
@@ -120,11 +120,21 @@ export class MoveTarget {
   }
 
   /** What is asked for one shard is done one after another. */
-  #inTurn(call: Call, answer: (call: Call) => Promise<JsonObject>): Promise<JsonObject> {
+  async #inTurn(
+    call: Call,
+    answer: (call: Call) => Promise<JsonObject>,
+    isBeginning: boolean,
+  ): Promise<JsonObject> {
     const job = optionalString(call.head, 'id');
     if (job === undefined) return answer(call);
-    const { turns } = this.#arrivingOf(arrivalKey({ from: call.from, job }));
-    return turns.run(() => {
+    const key = arrivalKey({ from: call.from, job });
+    if (!this.#arriving.has(key) && this.#find(key) === undefined) {
+      // Nothing is kept for what was never begun, or could not be.
+      if (!isBeginning) return answer(call);
+      this.#assertWanted(readWanted(call.from, call.head));
+    }
+    const { turns } = this.#arrivingOf(key);
+    return await turns.run(() => {
       if (this.#isClosed) throw new DivanError('UNAVAILABLE', 'the node is about to stop');
       return answer(call);
     });

@@ -1,82 +1,67 @@
 /**
  * Goal: every route is open to exactly those whom its access names, however they say who they are; one that names nobody is no route.
- * Method: the route table of a real server, each route called by each kind of caller with basic credentials and with a session cookie.
+ * Method: the route table of a real server, each route called by each kind of caller: with basic credentials, with a session cookie, with the
+ * signature of a node, and, as long as nobody has chosen an admin, from this machine in all the ways in which others make it look so.
  */
+
+import { request } from 'node:http';
 import t from 'tap';
+import { FrameWriter } from '../../../server/cluster/call-frames.js';
+import {
+  CALL_HEADER,
+  CLOCK_MS_MAX,
+  KeyRing,
+  PROTOCOL,
+  signContext,
+} from '../../../server/cluster/call-signature.js';
 import { BodyBudget } from '../../../server/http/request-body.js';
 import { type Access, type Route, Router } from '../../../server/http/router.js';
-import { type Reply, realServerHost, TestServer } from '../../support/server.js';
+import { CallNode, COOKIE } from '../../support/call-node.js';
+import { ADMIN, type Reply, realServerHost, TestServer } from '../../support/server.js';
 
 const CALLERS = ['nobody', 'wrong', 'user', 'member', 'databaseAdmin', 'serverAdmin'] as const;
-type CallerKind = (typeof CALLERS)[number];
+/** Without credentials, before there is an admin: on this machine, through a name that leads here, from a page, by a proxy. */
+const FRESH = ['here', 'rebound', 'page', 'proxied'] as const;
+/** With the signature of a node: a right one, that of another cookie, one that is too old, one that was used. */
+const PEERS = ['peer', 'forged', 'stale', 'replayed'] as const;
+type CallerKind = (typeof CALLERS)[number] | (typeof FRESH)[number] | (typeof PEERS)[number];
 
 const OK = 'served';
+type Outcome = number | typeof OK;
 
-/** What each is answered: 401, 403, or anything else. */
-const EXPECTED: Readonly<Record<Access, Readonly<Record<CallerKind, number | typeof OK>>>> = {
-  anyone: {
-    nobody: OK,
-    wrong: 401,
-    user: OK,
-    member: OK,
-    databaseAdmin: OK,
-    serverAdmin: OK,
-  },
-  reader: {
-    nobody: OK,
-    wrong: 401,
-    user: OK,
-    member: OK,
-    databaseAdmin: OK,
-    serverAdmin: OK,
-  },
-  setup: {
-    nobody: 401,
-    wrong: 401,
-    user: 401,
-    member: 401,
-    databaseAdmin: 401,
-    serverAdmin: OK,
-  },
-  database_member: {
-    nobody: 401,
-    wrong: 401,
-    user: 403,
-    member: OK,
-    databaseAdmin: OK,
-    serverAdmin: OK,
-  },
-  database_admin: {
-    nobody: 401,
-    wrong: 401,
-    user: 401,
-    member: 401,
-    databaseAdmin: OK,
-    serverAdmin: OK,
-  },
-  server_admin: {
-    nobody: 401,
-    wrong: 401,
-    user: 401,
-    member: 401,
-    databaseAdmin: 401,
-    serverAdmin: OK,
-  },
-  peer: {
-    nobody: 401,
-    wrong: 401,
-    user: 401,
-    member: 401,
-    databaseAdmin: 401,
-    serverAdmin: 401,
-  },
+function row(
+  [nobody, wrong, user, member, databaseAdmin, serverAdmin]: readonly [
+    ...[Outcome, Outcome, Outcome, Outcome, Outcome, Outcome],
+  ],
+  [here, rebound, page, proxied]: readonly [Outcome, Outcome, Outcome, Outcome],
+  [peer, forged, stale, replayed]: readonly [Outcome, Outcome, Outcome, Outcome],
+): Readonly<Record<CallerKind, Outcome>> {
+  return {
+    ...{ nobody, wrong, user, member, databaseAdmin, serverAdmin },
+    ...{ here, rebound, page, proxied },
+    ...{ peer, forged, stale, replayed },
+  };
+}
+
+const NONE = [401, 401, 401, 401] as const;
+const ALL = [OK, OK, OK, OK] as const;
+
+/** What each is answered, in the order of the lists above. For all but calls of nodes a signature is nothing. */
+const EXPECTED: Readonly<Record<Access, Readonly<Record<CallerKind, Outcome>>>> = {
+  anyone: row([OK, 401, OK, OK, OK, OK], ALL, ALL),
+  reader: row([OK, 401, OK, OK, OK, OK], ALL, ALL),
+  setup: row([401, 401, 401, 401, 401, OK], [OK, 401, 401, 401], NONE),
+  database_member: row([401, 401, 403, OK, OK, OK], NONE, NONE),
+  database_admin: row([401, 401, 401, 401, OK, OK], NONE, NONE),
+  server_admin: row([401, 401, 401, 401, 401, OK], NONE, NONE),
+  peer: row([401, 401, 401, 401, 401, 401], NONE, [OK, 401, 401, 409]),
 };
 
 const CREDENTIALS: ReadonlyMap<CallerKind, string> = new Map([
   ['user', 'user:user-password'],
   ['member', 'member:member-password'],
   ['databaseAdmin', 'keeper:keeper-password'],
-  ['serverAdmin', 'admin:secret-of-the-tests'],
+  ['serverAdmin', ADMIN],
 ]);
 
 const PARAMS: ReadonlyMap<string, string> = new Map([
@@ -93,13 +78,14 @@ function concrete(path: string): string {
     .join('/');
 }
 
-async function prepareDatabase(server: TestServer): Promise<void> {
+async function prepareDatabase(server: TestServer, as = ADMIN): Promise<void> {
   if (server.server.services.catalog.find('db') !== undefined) return;
-  await server.put('/db');
-  await server.put('/db/_security', {
+  await server.put('/db', undefined, { as });
+  const security = {
     admins: { names: ['keeper'], roles: [] },
     members: { names: [], roles: ['readers'] },
-  });
+  };
+  await server.put('/db/_security', security, { as });
 }
 
 async function prepare(t: Parameters<typeof TestServer.open>[0]): Promise<TestServer> {
@@ -123,7 +109,7 @@ async function cookieFor(server: TestServer, credentials: string): Promise<strin
   return reply.headers.getSetCookie()[0]?.split(';')[0] ?? '';
 }
 
-function outcome({ status }: Reply): number | typeof OK {
+function outcome({ status }: Pick<Reply, 'status'>): Outcome {
   return status === 401 || status === 403 ? status : OK;
 }
 
@@ -156,6 +142,86 @@ t.test('every route, by every kind of caller', async (t) => {
     }
   }
 });
+
+t.test('before there is an admin', async (t) => {
+  const server = await TestServer.open(t, { admin: undefined });
+  const { name = '', password = '' } = server.server.generatedAdmin ?? {};
+  const headersOf = new Map<(typeof FRESH)[number], Readonly<Record<string, string>>>([
+    ['here', {}],
+    ['rebound', { host: `example.com:${server.listener.address.port}` }],
+    ['page', { origin: server.url }],
+    ['proxied', { 'x-forwarded-for': '10.0.0.1' }],
+  ]);
+  for (const { method, path, access } of server.server.router.routes) {
+    for (const kind of FRESH) {
+      await prepareDatabase(server, `${name}:${password}`);
+      const headers = headersOf.get(kind) ?? {};
+      const where = `${method} ${path}, which is for ${access}, by ${kind}`;
+      const reply = await ask(server, method, concrete(path), headers);
+      t.equal(outcome(reply), EXPECTED[access][kind], where);
+    }
+  }
+  t.equal(server.server.services.setup.state, 'cluster_disabled', 'nothing was done by it');
+});
+
+t.test('with the signature of a node', async (t) => {
+  const node = await CallNode.open(t);
+  const { server } = node;
+  node.handlers.on('rest', async () => ({}));
+  await prepareDatabase(server);
+  const covered = new Set<string>();
+  for (const { method, path, access } of server.server.router.routes) {
+    const name = path === '/_divan/*' ? 'rest' : 'hello';
+    for (const kind of PEERS) {
+      const { header, body } = signed(node, name, kind);
+      const send = () => {
+        const rest = access === 'peer' ? body : undefined;
+        return ask(server, method, concrete(path), { [CALL_HEADER]: header }, rest);
+      };
+      if (kind === 'replayed') await send();
+      const reply = await send();
+      const where = `${method} ${path}, which is for ${access}, by ${kind}`;
+      const isRefused = access === 'peer' && reply.status !== 200;
+      t.equal(isRefused ? reply.status : outcome(reply), EXPECTED[access][kind], where);
+      if (access === 'peer') covered.add(kind);
+    }
+  }
+  t.same([...covered], PEERS, 'nodes do call');
+});
+
+/** As `TestServer.call`, with headers that `fetch` does not let anybody choose. */
+function ask(
+  { url }: TestServer,
+  method: Route['method'],
+  path: string,
+  headers: Readonly<Record<string, string>>,
+  body?: Uint8Array,
+): Promise<{ readonly status: number }> {
+  return new Promise((resolve, reject) => {
+    const length = body === undefined ? {} : { 'content-length': body.length };
+    const sent = request(url + path, { method, headers: { ...headers, ...length } });
+    sent.on('response', (response) => {
+      response.resume().on('error', reject);
+      response.on('end', () => resolve({ status: response.statusCode ?? 0 }));
+    });
+    sent.on('error', reject).end(body);
+  });
+}
+
+let callNumber = 0;
+
+/** A call with a signature that is right, or wrong in one thing. */
+function signed({ callServer, node }: CallNode, name: string, kind: (typeof PEERS)[number]) {
+  const keys = new KeyRing().of(kind === 'forged' ? `${COOKIE}-of-others` : COOKIE);
+  if (keys === undefined) throw new RangeError('there are no keys');
+  const context = {
+    ...{ protocol: PROTOCOL, name, from: 'f'.repeat(32), to: node.identity },
+    ...{ boot: callServer.boot, series: 'e'.repeat(32), number: ++callNumber },
+    timeMs: Date.now() - (kind === 'stale' ? CLOCK_MS_MAX + 5000 : 0),
+  };
+  const { header, mac } = signContext(context, keys);
+  return { header, body: new FrameWriter(keys.request, mac).whole(Buffer.from('{}')) };
+}
 
 t.test('a method that a path does not have is told before who calls matters', async (t) => {
   const server = await TestServer.open(t);

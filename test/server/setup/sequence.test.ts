@@ -165,6 +165,27 @@ t.test('a node that can not be reached', async (t) => {
   }
 });
 
+t.test('a malformed record of an admin keeps no other from being followed', async (t) => {
+  const [a] = await nodes(t, new FakeNetwork(), 1);
+  if (a === undefined) return;
+  await a.enable();
+  const finishing = { body: { action: 'finish_cluster' }, as: OPERATOR };
+  t.equal((await a.ask('POST', '/_cluster_setup', finishing)).status, 201);
+  const { records } = a.server.services.cluster;
+  await records.change('admin/none', () => ({ password: 7 }));
+  const good = records.get('admin/operator') ?? {};
+  await records.change('admin/second', () => good);
+  await settled(a);
+  t.same([...a.server.services.admins.names].sort(), ['operator', 'second']);
+  await records.change('admin/operator', () => ({ password: 'no hash' }));
+  await records.change('admin/second', () => ({ deleted: true }));
+  await settled(a);
+  t.equal((await a.state()).status, 200, 'it is as it was');
+  await a.restart();
+  t.same(a.server.services.admins.names, ['operator']);
+  t.equal((await a.state()).status, 200, 'after a start too');
+});
+
 /** Until a node has taken over what it heard of. */
 async function settled({ server }: SetupNode): Promise<void> {
   const { setup } = server.services;

@@ -41,6 +41,7 @@ t.test('before there is an admin', async (t) => {
       { 'x-forwarded-anything': '' },
       { via: '1.1 proxy' },
       { 'x-real-ip': '10.0.0.1' },
+      { 'cf-connecting-ip': '10.0.0.1' },
     ]) {
       const what = `${path} ${JSON.stringify(headers)}`;
       t.equal((await node.ask('GET', path, { headers })).status, 401, what);
@@ -104,13 +105,17 @@ t.test('with an admin configured', async (t) => {
 
 t.test('a request from elsewhere', async (t) => {
   const addresses = Object.values(networkInterfaces()).flatMap((list) => list ?? []);
-  const from = (remoteAddress: string, host = 'localhost') =>
-    isFromThisMachine({ headers: { host }, rawHeaders: ['Host', host], socket: { remoteAddress } });
+  const from = (remoteAddress: string, host = 'localhost', httpVersion = '1.1') =>
+    isFromThisMachine({
+      ...{ headers: { host }, httpVersion, rawHeaders: ['Host', host] },
+      socket: { remoteAddress },
+    });
   for (const { address, internal } of addresses) t.equal(from(address), internal, address);
   for (const address of ['127.0.0.1', '127.9.9.9', '::1', '::ffff:127.0.0.1']) t.ok(from(address));
   for (const address of ['', '10.0.0.1', '128.0.0.1', '::ffff:10.0.0.1', '::2', '127.0.0.1.x']) {
     t.notOk(from(address), address);
   }
+  t.notOk(from('127.0.0.1', 'localhost', '1.0'), 'a proxy that says nothing of itself');
   for (const host of ['localhost', 'LOCALHOST:5984', '127.0.0.1:80', '[::1]', '[::1]:5984']) {
     t.ok(from('127.0.0.1', host), host);
   }

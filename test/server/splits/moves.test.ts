@@ -7,6 +7,7 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import t, { type Test } from 'tap';
+import { formatRange } from '../../../engine/shard/hash.js';
 import { formatRev } from '../../../engine/shard/revision.js';
 import { JOBS, MoveBed } from '../../support/move-bed.js';
 import { listOf, memberOf } from '../../support/server.js';
@@ -120,6 +121,36 @@ t.test('bad requests', async (t) => {
   bed.cluster.away.add(bed.cluster.node(1).identity);
   const body = { type: 'move', node: 'node1@test', shard, target: 'node2@test' };
   t.match(await bed.at(0).post(JOBS, body), { status: 503, body: { reason: /node2@test/ } });
+});
+
+t.test('what a node must not send', async (t) => {
+  const bed = await MoveBed.open(t);
+  const { calls } = bed.at(0).server.services.cluster;
+  const { map } = bed.database(0);
+  const to = bed.cluster.node(1);
+  const range = formatRange({ start: 0, end: 0xffffffff });
+  const begin = {
+    ...{ id: 'job', run: 'run', fileId: 'f'.repeat(32), database: map.name, range, suffix: 1 },
+    ...{ incarnation: map.incarnation, timestamp: 1, copies: 1, hashRule: 'document' },
+  };
+  for (const bad of [
+    { suffix: Number.MAX_SAFE_INTEGER },
+    { suffix: -1 },
+    { database: '../x' },
+    { range: '../x' },
+    { incarnation: 'f'.repeat(32) },
+  ]) {
+    const sent = calls.call(to, 'move/begin', { ...begin, ...bad });
+    await t.rejects(sent, { name: 'DivanError' }, JSON.stringify(bad));
+  }
+  t.match(await calls.call(to, 'move/begin', begin), { length: 0 });
+  const body = (async function* () {
+    for (let n = 0; n < 4; n++) yield Buffer.alloc(1000);
+  })();
+  const head = { id: 'job', run: 'run', from: 0, to: 1500 };
+  await t.rejects(calls.open(to, 'move/bytes', head, body), { code: 'BAD_REQUEST' });
+  t.match(await calls.call(to, 'move/begin', begin), { length: 1000 }, 'no more was written');
+  t.match(await calls.call(to, 'move/cancel', { id: 'job' }), { taken: false });
 });
 
 t.test('under writers and readers', async (t) => {
