@@ -1,7 +1,12 @@
 /** `divan cluster setup`: from started nodes to a cluster, by the requests of `/_setup`. Given again it goes on where it stopped. */
+import { setTimeout as delay } from 'node:timers/promises';
 import { DivanError } from '../../engine/errors.js';
 import type { CommandContext } from '../command.js';
 import { AdminClient, type Credentials, memberOf, textsOf } from './admin-client.js';
+
+/** A node that was added hears in some seconds who else there is. */
+const LOOKS = 20;
+const LOOK_AGAIN_MS = 500;
 
 export interface SetupOptions {
   readonly urls: readonly string[];
@@ -102,17 +107,22 @@ function portOf({ port, protocol }: URL): number {
   return protocol === 'https:' ? 443 : 80;
 }
 
-/** The nodes of the cluster, as every one of them says. Throws `UNAVAILABLE` if one says something else. */
+/** The nodes of the cluster, as every one of them says after a while. Throws `UNAVAILABLE` if one goes on saying something else. */
 async function sameEverywhere(nodes: readonly AdminClient[]): Promise<string[]> {
   let first: string[] | undefined;
   for (const node of nodes) {
-    const [state, names] = [await stateOf(node), await namesAt(node)];
-    first ??= names;
-    if (state === 'cluster_finished' && names.join() === first.join()) continue;
-    throw new DivanError(
-      'UNAVAILABLE',
-      `${node.url} does not know of the whole cluster yet (${state}: ${names.join(', ')}); give the command again`,
-    );
+    for (let look = 1; ; look++) {
+      const [state, names] = [await stateOf(node), await namesAt(node)];
+      first ??= names;
+      if (state === 'cluster_finished' && names.join() === first.join()) break;
+      if (look === LOOKS) {
+        throw new DivanError(
+          'UNAVAILABLE',
+          `${node.url} does not know of the whole cluster yet (${state}: ${names.join(', ')}); give the command again`,
+        );
+      }
+      await delay(LOOK_AGAIN_MS);
+    }
   }
   return first ?? [];
 }
