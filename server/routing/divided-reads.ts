@@ -17,6 +17,7 @@ import { type Item, joined, memberItem, placesOf } from './divided-requests.js';
 import type { OwnedPart, Owners } from './owners.js';
 import { assertServed, wholeReply } from './replies.js';
 import { outcomeUnknown, type Requests } from './requests.js';
+import { WholeDatabase } from './whole-database.js';
 
 const ITEM_BYTES_MAX = 1024 * 1024;
 const HEAD_BYTES_MAX = 1024;
@@ -97,6 +98,10 @@ export class DividedReads {
     kind: 'mixed' | 'related',
   ): Promise<void> {
     const name = exchange.param('db');
+    // With none no node is asked that could refuse.
+    if (items.length === 0) {
+      await new WholeDatabase(this.#owners, this.#requests).assertReader(exchange);
+    }
     const random = this.#services.world.host.randomBytes(BOUNDARY_BYTES);
     const boundary = Buffer.from(random).toString('hex');
     const ending = Buffer.from(`--${boundary}--`);

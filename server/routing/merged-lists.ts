@@ -16,6 +16,7 @@ import { ByteFeed } from './byte-feed.js';
 import { MergedToken } from './merged-token.js';
 import type { OwnedPart, Owners } from './owners.js';
 import type { Requests } from './requests.js';
+import { WholeDatabase } from './whole-database.js';
 
 /** What stands before the rows of a list, most of it a token. */
 const HEAD_BYTES_MAX = 256 * 1024;
@@ -54,6 +55,10 @@ export class MergedLists {
     const queries = requiredArray(body, 'queries', this.#keysMax).map((query) =>
       listQuery(NO_QUERY, objectOf(query, 'a query'), this.#keysMax),
     );
+    // With none no node is asked that could refuse.
+    if (queries.length === 0) {
+      await new WholeDatabase(this.#owners, this.#requests).assertReader(exchange);
+    }
     await this.#reply(exchange, kind, queries, true);
   }
 

@@ -87,3 +87,28 @@ t.test('where the parts of a database are is told to its readers alone, by any n
     t.equal((await node.get('/none/_shards', { as: null })).status, 404);
   }
 });
+
+t.test('who asks for nothing is asked who it is as well', async (t) => {
+  const cluster = await InProcessCluster.withDocuments(t, 2);
+  await cluster.node(0).put('/db/_security', { members: { roles: ['readers'] } });
+  for (const node of cluster.nodes) {
+    for (const [path, body] of [
+      ['_bulk_docs', { docs: [] }],
+      ['_bulk_get', { docs: [] }],
+      ['_revs_diff', {}],
+      ['_missing_revs', {}],
+      ['_purge', {}],
+      ['_all_docs', { keys: [] }],
+      ['_all_docs/queries', { queries: [] }],
+      ['_all_docs/queries', { queries: [{ keys: [] }] }],
+      ['_local_docs', { keys: [] }],
+      ['_changes?filter=_doc_ids', { doc_ids: [] }],
+    ] as const) {
+      const reply = await node.post(`/db/${path}`, body, { as: null });
+      t.equal(reply.status, 401, `${path} ${reply.text}`);
+    }
+    const options = { as: null, headers: { accept: 'multipart/mixed' } };
+    t.equal((await node.post('/db/_bulk_get', { docs: [] }, options)).status, 401);
+    t.equal((await node.post('/db/_all_docs/queries', { queries: [] })).status, 200);
+  }
+});
