@@ -3,8 +3,7 @@
  * Implements the writing side of FORMAT.md sections 6 and 7 and guards I1 to I8.
  *
  * States: open -> failed (after a write or sync failed; only reads and close are left, I6) -> closed.
- * One writer at a time holds the file's lock. Reading is safe at any time; `reserve`, `write` and `commit` may be
- * called while others of them are still running: commits queue up in the order of their calls.
+ * One writer at a time holds the lock. Reading is safe at any time; `reserve`, `write`, `commit` may overlap: commits queue in the order of calls.
  */
 import assert from 'node:assert';
 import { dirname } from 'node:path';
@@ -327,8 +326,7 @@ export class AppendFile {
   }
 
   /**
-   * For a file whose place another one has taken: closes it, and so frees its room on the disk, once nobody can read it any more,
-   * that is when this object is garbage.
+   * For a file whose place another one has taken: closes it, and so frees its room, once nobody can read it: when this object is garbage.
    */
   retire(): void {
     retired.register(this, this.#file);
