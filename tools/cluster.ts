@@ -29,8 +29,8 @@ export function registerCluster(program: Command): void {
     .addHelpText(
       'after',
       `
-The password of the admin is asked for, or taken from ${PASSWORD_ENVIRONMENT}. A node that is not set up answers its own machine alone: enable it
-there by \`divan cluster setup http://127.0.0.1:5984\` before others are to reach it. With certificates of an authority
+The password of the admin is asked for, or taken from ${PASSWORD_ENVIRONMENT}. A node that is not set up answers its own
+machine alone: enable it there by \`divan cluster setup http://127.0.0.1:5984\` before others are to reach it. With certificates of an authority
 of your own, set NODE_EXTRA_CA_CERTS to its file.
 
 Examples:

@@ -7,7 +7,7 @@ import { Moves } from './moves.js';
 import { nodesOf } from './report.js';
 import { heldRanges } from './targets.js';
 
-/** Databases that are made meanwhile come to the node, too, and other jobs may have its shards for a while: so often in a row it holds some, and none goes. */
+/** Databases that are made meanwhile come to the node, too, and other jobs may have its shards for a while: so often in a row none may go. */
 const IDLE_ROUNDS_MAX = 600;
 const NEXT_ROUND_MS = 1000;
 const NAMED_MAX = 20;
