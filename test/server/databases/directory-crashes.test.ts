@@ -38,16 +38,23 @@ const BUGS: readonly PlantedBug[] = [
   },
 ];
 
+const TURNS_MAX = 8;
+
 t.test('planted bugs are found', async (t) => {
   const seed = seedOf(t);
   for (const bug of BUGS) {
-    const options: DirectoryCrashOptions = { seed, crashes: 100 };
-    const { violations } = await runEdited<DirectoryCrashOptions, DirectoryCrashResult>(
-      [bug],
-      'directory-crashes.js',
-      'runDirectoryCrashes',
-      options,
-    );
-    t.ok(violations.length > 0, `${bug.name}: ${violations[0]}`);
+    // Not every choice of a hundred crashes has the one in which it shows.
+    let found: string | undefined;
+    for (let turn = 0; turn < TURNS_MAX && found === undefined; turn++) {
+      const options: DirectoryCrashOptions = { seed: seed + turn * 1_000_003, crashes: 100 };
+      const { violations } = await runEdited<DirectoryCrashOptions, DirectoryCrashResult>(
+        [bug],
+        'directory-crashes.js',
+        'runDirectoryCrashes',
+        options,
+      );
+      [found] = violations;
+    }
+    t.ok(found !== undefined, `${bug.name}: ${found}`);
   }
 });
