@@ -16,9 +16,10 @@ export interface Machine {
 
 const BRIDGE = 'br0';
 const PORT = 5984;
-/** Of the first one, where they are not machines of their own. */
-const SHARED_PORT = 45_984;
+/** Below those that the system hands out; each process of a test has some of its own. */
+const SHARED_PORTS_FROM = 20_000 + (process.pid % 300) * 40;
 let made = 0;
+let sharedPort = SHARED_PORTS_FROM;
 
 function ip(...args: readonly string[]): void {
   execFileSync('ip', args, { stdio: ['ignore', 'ignore', 'pipe'] });
@@ -43,11 +44,7 @@ export function makeMachines(t: Test, count: number): readonly Machine[] {
     remove();
     const why = error instanceof Error ? error.message.split('\n').slice(0, 2).join(' ') : '';
     t.comment(`no network namespaces here, so that all servers share one machine: ${why}`);
-    return names.map((_, index) => ({
-      address: '127.0.0.1',
-      port: SHARED_PORT + index,
-      wrapper: [],
-    }));
+    return names.map(() => ({ address: '127.0.0.1', port: sharedPort++, wrapper: [] }));
   }
 }
 

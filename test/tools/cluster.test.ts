@@ -20,10 +20,13 @@ interface Ended {
 }
 
 /** What runs the command on a machine. */
-function commandOn({ wrapper }: Machine, args: readonly string[], password = PASSWORD) {
+function commandOn({ wrapper, port }: Machine, args: readonly string[], password = PASSWORD) {
+  // Where the server is alone on its machine it is where the command looks for it.
+  const url =
+    wrapper.length > 0 || args[0] === 'setup' ? [] : ['--url', `http://127.0.0.1:${port}`];
   const environment = ['env', '-u', 'NODE_OPTIONS', `DIVAN_PASSWORD=${password}`];
   const [first = '', ...rest] = [...wrapper, ...environment, process.execPath, CLI, 'cluster'];
-  return [first, [...rest, ...args, '--user', 'admin']] as const;
+  return [first, [...rest, ...args, ...url, '--user', 'admin']] as const;
 }
 
 function cluster(machine: Machine, args: readonly string[], password?: string): Promise<Ended> {
