@@ -154,7 +154,12 @@ export class ClusterDirectory implements Directory {
     const told = this.#known.has(name) ? this.#valueOf(name) : await this.#askAll(name);
     const found = mergeValues(told, this.#valueOf(name));
     if (inForce(found) === undefined) throw missing();
-    await this.#delete(name, [...found.incarnations.keys()], told);
+    try {
+      await this.#delete(name, [...found.incarnations.keys()], told);
+    } catch (error) {
+      await this.#reconciler.doubt(name, error);
+      throw error;
+    }
     this.#parts.onMade?.('deleted', name);
     // The deletion is durable: that files can not be removed yet does not undo it.
     await this.#reconciler.reconcile(name).catch((error) => this.#parts.onError(name, error));

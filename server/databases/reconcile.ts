@@ -67,6 +67,8 @@ export class Reconciler {
   readonly #flows = new Map<string, Flow>();
   /** Names that could not be brought to their end. */
   readonly #unfinished = new Set<string>();
+  /** Names of databases whose deletion failed, so that it is not known whether it is on the disk; with why they take no writes. */
+  readonly #doubted = new Map<string, DivanError>();
   #againMs = AGAIN_MS;
   #cancelTimer: (() => void) | undefined;
   #stops: (() => void)[] = [];
@@ -130,6 +132,30 @@ export class Reconciler {
       throw error;
     } finally {
       this.#startFlow(name);
+    }
+  }
+
+  /**
+   * The record could not be changed, and the disk may have the change: nothing is acknowledged that might go with the database at the next
+   * start, until it is durable that it stays. That is tried now, and again by itself. Never rejects.
+   */
+  async doubt(name: string, cause: unknown): Promise<void> {
+    const message = 'no writes for a moment: it is not known whether the database was deleted';
+    const refusal = new DivanError('FAILED', message, {}, cause);
+    this.#doubted.set(name, refusal);
+    for (const { slot } of this.#parts.catalog.find(name)?.shards ?? []) {
+      if (slot.suspension === undefined) slot.suspend(cause, refusal);
+    }
+    await this.reconcile(name).catch(() => undefined);
+  }
+
+  /** Writes the record of a name as it is known here once more. Throws what writing throws. */
+  async #settle(name: string, refusal: DivanError): Promise<void> {
+    const { catalog, records } = this.#parts;
+    await records.change(databaseKey(name), (value) => value);
+    this.#doubted.delete(name);
+    for (const { slot } of catalog.find(name)?.shards ?? []) {
+      if (slot.suspension === refusal) slot.resume();
     }
   }
 
@@ -202,6 +228,8 @@ export class Reconciler {
     this.#waiting.delete(name);
     if (this.#isClosed) return;
     const { catalog } = this.#parts;
+    const refusal = this.#doubted.get(name);
+    if (refusal !== undefined) await this.#settle(name, refusal);
     const local = catalog.find(name);
     if (local !== undefined) await this.#adopt(local.map);
     const value = this.#valueOf(name);

@@ -189,6 +189,11 @@ export class ShardSlot {
     this.#shard?.file.fail(this.#suspension);
   }
 
+  /** Why no writes are taken; undefined if they are. */
+  get suspension(): DivanError | undefined {
+    return this.#suspension;
+  }
+
   /** Takes writes again. */
   resume(): void {
     this.#suspension = undefined;

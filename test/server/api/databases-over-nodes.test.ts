@@ -3,9 +3,12 @@
  * Method: two servers, whose records and calls go through memory.
  */
 import t, { type Test } from 'tap';
+import { nodeStorage } from '../../../engine/file/node-storage.js';
+import { httpCluster } from '../../../server/cluster/http-cluster.js';
 import { CallHandlers } from '../../../server/cluster/peers.js';
 import { clusterOf } from '../../support/cluster-seams.js';
 import { eventually } from '../../support/directory-node.js';
+import { FailingStorage } from '../../support/failing-storage.js';
 import { FakeCluster, FakeRecords, MemoryRecords } from '../../support/fake-cluster.js';
 import { memberOf, TestServer } from '../../support/server.js';
 
@@ -76,4 +79,29 @@ t.test('a database from before there were records', async (t) => {
   t.equal((await server.put('/old')).status, 412);
   t.equal((await server.delete('/old')).status, 200);
   await server.close();
+});
+
+t.test('a deletion that may be on the disk', async (t) => {
+  const storage = new FailingStorage(nodeStorage);
+  const cluster = { open: httpCluster(undefined) };
+  const server = await TestServer.open(t, { storage, cluster, mayLogErrors: true });
+  t.equal((await server.put('/db?q=2')).status, 201);
+  t.equal((await server.put('/db/a', {})).status, 201);
+  const onlyPath = (path: string) => path.includes('node.divan');
+  const plan = { kind: 'sync', code: 'IO', afterwards: true, call: 0, onlyPath } as const;
+  storage.plan({ ...plan, times: 'for ever' });
+  t.ok((await server.delete('/db')).status >= 500);
+  t.equal((await server.get('/db/a')).status, 200, 'it is there');
+  t.ok((await server.put('/db/b', {})).status >= 500, 'and what might go with it is not taken');
+  storage.plan();
+  let put = await server.put('/db/b', {});
+  for (let tries = 0; put.status !== 201 && tries < 100; tries++) {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    put = await server.put('/db/b', {});
+  }
+  t.equal(put.status, 201, 'until it is sure that it stays');
+  await server.close();
+  const again = await TestServer.open(t, { cluster, dataDir: server.dataDir });
+  t.equal((await again.get('/db/b')).status, 200);
+  await again.close();
 });
