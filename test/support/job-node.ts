@@ -36,7 +36,7 @@ export class JobNode {
   /** Starts as `DivanServer.build` does. */
   static async start(disk: SimulatedDisk, seed: number): Promise<JobNode> {
     const host = new EagerHost(seed);
-    const world = { storage: disk, host };
+    const world = { storage: disk.ofProcess(), host };
     const records = await NodeRecords.open(world, DATA_DIR);
     const pool = new ShardPool(world, {
       openMax: 100,

@@ -91,7 +91,7 @@ class Node {
 
   /** Starts as `DivanServer.build` does. */
   static async start(disk: SimulatedDisk, seed: number): Promise<Node> {
-    const world = { storage: disk, host: new VirtualServerHost(seed) };
+    const world = { storage: disk.ofProcess(), host: new VirtualServerHost(seed) };
     const records = await NodeRecords.open(world, DATA_DIR);
     const pool = new ShardPool(world, {
       openMax: 100,

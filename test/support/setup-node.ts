@@ -75,7 +75,7 @@ export class SetupNode {
       readFile: () => undefined,
     });
     const server = await DivanServer.build({
-      world: { storage: this.disk, host: hostWith(timersBy) },
+      world: { storage: this.disk.ofProcess(), host: hostWith(timersBy) },
       config,
       log: pino({ level: 'warn' }, { write: (line: string) => this.log.push(JSON.parse(line)) }),
       version: '0.0.0-test',

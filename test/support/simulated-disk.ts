@@ -91,6 +91,32 @@ export class SimulatedDisk implements Storage {
       if (inode.kind === 'file') inode.lockedBy = undefined;
   }
 
+  /**
+   * The disk as the process that runs now has it: what is left of that process when another one has begun reaches nothing any more. Without it
+   * a call that a dead process makes late would be one of the new process, which then finds files locked.
+   */
+  ofProcess(): Storage {
+    const life = this.#life;
+    const alive = async <T>(call: () => Promise<T>): Promise<T> => {
+      if (life !== this.#life) throw new CrashError();
+      const result = await call();
+      if (life !== this.#life) throw new CrashError();
+      return result;
+    };
+    return {
+      open: (path, mode) => alive(() => this.open(path, mode)),
+      identity: (path) => alive(() => this.identity(path)),
+      rename: (from, to) => alive(() => this.rename(from, to)),
+      link: (from, to) => alive(() => this.link(from, to)),
+      remove: (path) => alive(() => this.remove(path)),
+      makeDirectory: (path) => alive(() => this.makeDirectory(path)),
+      removeDirectory: (path) => alive(() => this.removeDirectory(path)),
+      syncDirectory: (path) => alive(() => this.syncDirectory(path)),
+      list: (path) => alive(() => this.list(path)),
+      freeBytes: (path) => alive(() => this.freeBytes(path)),
+    };
+  }
+
   /** Puts a file with durable content under a durable name, with the directories that it needs, without a log. */
   place(path: string, content: Uint8Array): void {
     if (this.ops.length > 0) throw new Error('files are placed on a disk before it is used');
