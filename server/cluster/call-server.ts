@@ -10,32 +10,22 @@ import { declaredLength, passOver } from '../http/request-body.js';
 import { REST } from '../http/router.js';
 import type { ServerHost } from '../world.js';
 import { FrameReader, FrameWriter, PAYLOAD_BYTES_MAX, pulsed } from './call-frames.js';
+import { CallGate, type CallGateOptions, Refusal } from './call-gate.js';
 import { decodeError, encodeError, encodeHead } from './call-payloads.js';
 import {
   CALL_HEADER,
   CALL_TYPE,
   type CallKeys,
-  CLOCK_MS_MAX,
-  isNeighbour,
-  KeyRing,
-  PROTOCOL,
   replyStart,
   type SignedContext,
-  verifyContext,
 } from './call-signature.js';
-import type { ClusterCredentials } from './credentials.js';
 import { IncomingBody } from './incoming-body.js';
 import { type Call, type CallHandler, type CallHandlers, StreamedAnswer } from './peers.js';
-import { SeenCalls } from './seen-calls.js';
 
-export interface CallServerOptions {
-  readonly host: ServerHost;
-  readonly credentials: ClusterCredentials;
+export interface CallServerOptions extends CallGateOptions {
   readonly handlers: CallHandlers;
   /** Told of what should not have happened; returns an id under which it was logged. */
   readonly onError: (name: string, error: unknown) => string;
-  /** Another than that of this program, for tests. */
-  readonly protocol?: number;
 }
 
 /** What is in memory of a call that streams: a chunk of the connection, a frame, and what is written. */
@@ -52,48 +42,28 @@ interface Accepted {
   body: IncomingBody | undefined;
 }
 
-/** Why a call is not taken, with the status for that. */
-class Refusal extends DivanError {
-  readonly status: number;
-  /** Of this node, for who used another one. */
-  readonly boot: string | undefined;
-
-  constructor(
-    status: number,
-    code: 'PEER' | 'UNREACHABLE' | 'UNAVAILABLE',
-    message: string,
-    boot?: string,
-  ) {
-    super(code, message);
-    this.status = status;
-    this.boot = boot;
-  }
-}
-
 export class CallServer {
+  readonly gate: CallGate;
   readonly #options: CallServerOptions;
-  readonly #protocol: number;
-  readonly #keyRing = new KeyRing();
-  readonly #seen: SeenCalls;
 
   constructor(options: CallServerOptions) {
     this.#options = options;
-    this.#protocol = options.protocol ?? PROTOCOL;
-    this.#seen = new SeenCalls(options.host);
+    this.gate = new CallGate(options);
     options.handlers.on('hello', () => Promise.resolve(this.#hello()));
   }
 
   /** Random, another one after each start. */
   get boot(): string {
-    return this.#seen.boot;
+    return this.gate.boot;
   }
 
   /** Answers a call. Throws `UNAUTHORIZED` for one that is not signed, and what replying throws. */
   async handle(exchange: Exchange): Promise<void> {
     const name = exchange.param(REST);
-    const accepted = this.#authenticate(exchange, name);
+    const proved = this.gate.authenticate(exchange.header(CALL_HEADER), name);
+    const accepted: Accepted = { ...proved, exchange, body: undefined };
     try {
-      this.#check(accepted.signed);
+      this.gate.admit(proved.signed.context);
       const answer = await this.#answer(accepted);
       if (answer instanceof StreamedAnswer) await this.#stream(accepted, name, answer);
       else await this.#replyWhole(accepted, encodeHead(answer));
@@ -105,46 +75,7 @@ export class CallServer {
 
   #hello(): JsonObject {
     const { name, identity, url } = this.#options.credentials.self;
-    return { name, identity, url, protocol: this.#protocol, boot: this.boot };
-  }
-
-  #authenticate(exchange: Exchange, name: string): Accepted {
-    const keys = this.#keyRing.of(this.#options.credentials.cookie);
-    const signed =
-      keys === undefined ? undefined : verifyContext(exchange.header(CALL_HEADER), name, keys);
-    if (keys !== undefined && signed !== undefined) {
-      return { exchange, keys, signed, body: undefined };
-    }
-    throw new DivanError('UNAUTHORIZED', 'This is for the nodes of the cluster.');
-  }
-
-  /** Throws a `Refusal`. */
-  #check({ context }: SignedContext): void {
-    const { credentials, host } = this.#options;
-    const { self } = credentials;
-    if (context.to !== self.identity) {
-      throw new Refusal(421, 'UNREACHABLE', `this is another node, ${self.name}`);
-    }
-    if (!isNeighbour(context.protocol, this.#protocol)) {
-      const versions = `version ${this.#protocol} of the protocol between nodes, not ${context.protocol}`;
-      throw new Refusal(505, 'PEER', `the node ${self.name} speaks ${versions}`);
-    }
-    const aheadMs = host.timeOfDay() - context.timeMs;
-    if (Math.abs(aheadMs) > CLOCK_MS_MAX) throw wrongClock(aheadMs, self.name);
-    const { boot } = this;
-    if (context.boot !== boot) {
-      throw new Refusal(409, 'UNREACHABLE', `the node ${self.name} was started again`, boot);
-    }
-    const taken = this.#seen.take(context.series, context.number);
-    if (taken === 'repeated') {
-      throw new Refusal(409, 'PEER', `the node ${self.name} had this call already`);
-    }
-    if (taken === 'full') {
-      throw new Refusal(503, 'UNAVAILABLE', `too many clients call the node ${self.name}`);
-    }
-    if (!credentials.mayCall(context.from)) {
-      throw new Refusal(403, 'PEER', `to the node ${self.name} this one is no member`);
-    }
+    return { name, identity, url, protocol: this.gate.protocol, boot: this.boot };
   }
 
   async #answer(accepted: Accepted): ReturnType<CallHandler> {
@@ -239,18 +170,6 @@ export class CallServer {
 function isSentAtOnce({ request }: Exchange): boolean {
   const length = declaredLength(request);
   return length !== undefined && length <= 2 * PAYLOAD_BYTES_MAX;
-}
-
-/** The side whose clock is ahead is named by what it is to the one that reads this. */
-function wrongClock(aheadMs: number, name: string): Refusal {
-  const seconds = Math.round(Math.abs(aheadMs) / 1000);
-  const where = aheadMs > 0 ? 'ahead of' : 'behind';
-  const clocks = `the clock of the node ${name} is ${seconds} s ${where} that of the node that calls it`;
-  return new Refusal(
-    401,
-    'PEER',
-    `${clocks}; nodes whose clocks differ by more than a minute do not talk`,
-  );
 }
 
 /** Resolves when what the handler left of the request is read, or given up: otherwise the caller might lose the end of the reply. */

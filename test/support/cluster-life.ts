@@ -14,6 +14,7 @@ import {
 import { startSplits, stopSplits } from '../../server/cluster/split-switch.js';
 import { type JsonObject, memberOf } from '../../server/http/json-value.js';
 import { ClusterModel } from './cluster-model.js';
+import { whileEnding } from './ended-stops.js';
 import {
   isOfCrash,
   type RunningNode,
@@ -197,19 +198,15 @@ class ClusterLife {
 
   async #flip(node: RunningNode, identity: string): Promise<void> {
     if (this.cluster.scheduler.chance(0.5)) {
-      const stopped = node.records
-        .keys('splits/')
-        .map((key) => memberOf(node.records.get(key) ?? {}, 'stopped'));
-      this.model.stopsEnded(stopped.map(String));
       this.#count('start');
-      await startSplits(node.records);
+      await whileEnding(node.records, this.model, () => startSplits(node.records));
       return;
     }
     const reason = `reason ${this.#next++}`;
     this.model.stopAttempted(identity, reason);
     await stopSplits(node.records, identity, reason);
     this.#count('stop');
-    if (await this.#ack(node, `splits/${identity}`)) this.model.stopAcked(identity, reason);
+    this.model.stopAcked(identity, reason);
   }
 
   async #database(node: RunningNode): Promise<void> {
@@ -256,8 +253,8 @@ class ClusterLife {
     if (isContested) this.#count('contested row');
     // Whoever knows what is whose says so, some time.
     const isSettled = isContested && this.cluster.scheduler.chance(0.5);
-    await (isSettled ? node.rows.settle(row) : node.rows.write(row));
     this.model.rowWritten(node.node.identity, row);
+    await (isSettled ? node.rows.settle(row) : node.rows.write(row));
     this.#count('row');
     await this.#ack(node, `row/${node.node.identity}/${database}/${incarnation}`);
   }
@@ -383,6 +380,7 @@ class ClusterLife {
     if (by === undefined) return;
     const { identity } = node.node;
     try {
+      if (scheduler.chance(0.5)) await this.#changeUnheard(node, by);
       await scheduler.until(by.members.remove(identity));
     } catch (error) {
       this.#forgive(error);
@@ -391,8 +389,26 @@ class ClusterLife {
     this.#members.splice(this.#members.indexOf(node), 1);
     this.model.left(identity);
     this.#count('removed');
+    this.cluster.network.heal();
+    await scheduler.pass(8000);
     // It may go on for a while, and is to be no trouble.
     if (scheduler.chance(0.5)) node.crash();
+  }
+
+  /** All but the one that is about to remove a node hear that it has changed, again and again: that is not to outdo the removal. */
+  async #changeUnheard(node: SimulatedNode, by: RunningNode): Promise<void> {
+    const { scheduler, network } = this.cluster;
+    const others = this.#members.map((other) => other.node.identity);
+    network.part([by.node.identity], others);
+    this.#count('removed unheard');
+    const { records } = node.running ?? by;
+    for (let time = 0; time < 3; time++) {
+      const change = records.change(`member/${node.node.identity}`, (value) => {
+        return { ...value, url: `unheard ${time}` };
+      });
+      await scheduler.until(change);
+    }
+    await scheduler.pass(2000);
   }
 
   async #backUpOrRestore(): Promise<void> {

@@ -4,17 +4,12 @@
  * of it, and in the end all nodes have the same.
  */
 
-import { nodeOfRow } from '../../server/cluster/cluster-records.js';
 import type { Incarnation } from '../../server/cluster/database-record.js';
 import { isDeleted, liveIncarnations } from '../../server/cluster/database-record.js';
 import type { NewRow } from '../../server/cluster/rows.js';
-import { type JsonObject, memberOf } from '../../server/http/json-value.js';
+import { memberOf } from '../../server/http/json-value.js';
+import { RecordWatch } from './record-watch.js';
 import type { RunningNode } from './simulated-cluster.js';
-
-interface Seen {
-  readonly counter: number;
-  readonly value: JsonObject;
-}
 
 interface Stop {
   readonly reason: string;
@@ -23,10 +18,7 @@ interface Stop {
 
 export class ClusterModel {
   readonly violations: string[] = [];
-  /** By node and key, what it had last: durable, so that it is there after a crash. */
-  readonly #seen = new Map<string, Map<string, Seen>>();
-  /** The text of each epoch of each row that any node had. */
-  readonly #epochs = new Map<string, string>();
+  readonly #watch = new RecordWatch((text) => this.violate(text));
   /** The counters that a majority had. */
   readonly #acked = new Map<string, number>();
   readonly #deletedBirths = new Set<number>();
@@ -35,56 +27,31 @@ export class ClusterModel {
   readonly #ackedIncarnations = new Set<string>();
   readonly #ackedDeletions = new Set<string>();
   readonly #left = new Set<string>();
-  readonly #setBack = new Set<string>();
-  /** What each node remembers that it wrote. */
-  readonly #ownRows = new Map<string, Map<string, string>>();
+  /** What each node remembers that it wrote, or was about to. */
+  readonly #ownRows = new Map<string, Set<string>>();
   readonly #stops = new Map<string, Stop>();
   readonly #endedStops = new Set<string>();
 
   /** That a node begins to live, or does so again. */
-  watch(running: RunningNode): void {
-    const { identity, name } = running.node;
-    const { records } = running;
-    const had = this.#seen.get(identity) ?? new Map<string, Seen>();
-    this.#seen.set(identity, had);
-    for (const row of running.rows.ofNode(identity))
-      if (!row.isContested) this.rowWritten(identity, row);
-    for (const [key, before] of had) {
-      const record = records.record(key);
-      if (record === undefined) this.#vanished(running, key, before);
-      else this.#see(name, key, before, { counter: record.counter, value: records.get(key) ?? {} });
-    }
+  watch({ node, records, rows }: RunningNode): void {
+    for (const row of rows.ofNode(node.identity))
+      if (!row.isContested) this.rowWritten(node.identity, row);
+    this.#watch.begin(node, records);
     records.onChange((key) => {
-      const record = records.record(key);
-      const before = had.get(key);
-      if (record === undefined) {
-        if (before !== undefined) this.#vanished(running, key, before);
-        had.delete(key);
-        return;
-      }
-      const now = { counter: record.counter, value: records.get(key) ?? {} };
-      this.#see(name, key, before, now);
-      had.set(key, now);
-      if (!key.startsWith('row/')) return;
-      const epoch = `${key} ${record.counter}`;
-      if (this.#setBack.has(nodeOfRow(key))) return;
-      if ((this.#epochs.get(epoch) ?? record.text) !== record.text)
-        this.violate(`${name} has another row for ${epoch}`);
-      this.#epochs.set(epoch, record.text);
+      if (key.startsWith(`row/${node.identity}/`)) this.#checkOwnRows({ node, rows });
     });
   }
 
   /** A node was set back: what it had is not to be expected of it any more, and it may use an epoch twice. */
   setBack(identity: string): void {
-    this.#seen.delete(identity);
+    this.#watch.setBack(identity);
     this.#ownRows.delete(identity);
-    this.#setBack.add(identity);
   }
 
-  /** A node has written its row, or finds it as its own when it starts. */
-  rowWritten(identity: string, { database, incarnation, shards }: NewRow): void {
-    const own = this.#ownRows.get(identity) ?? new Map<string, string>();
-    this.#ownRows.set(identity, own.set(`${database}/${incarnation}`, JSON.stringify(shards)));
+  /** A node is about to write its row, or finds it as its own when it starts. */
+  rowWritten(identity: string, row: NewRow): void {
+    const own = this.#ownRows.get(identity) ?? new Set<string>();
+    this.#ownRows.set(identity, own.add(textOf(row)));
   }
 
   violate(text: string): undefined {
@@ -197,13 +164,10 @@ export class ClusterModel {
   }
 
   /** A node acts on a row that is not contested: it must be its own. */
-  #checkOwnRows({ node, rows }: RunningNode): void {
+  #checkOwnRows({ node, rows }: Pick<RunningNode, 'node' | 'rows'>): void {
     for (const row of rows.ofNode(node.identity)) {
-      const own = this.#ownRows.get(node.identity)?.get(`${row.database}/${row.incarnation}`);
-      if (!row.isContested && own !== JSON.stringify(row.shards))
-        this.violate(
-          `${node.name} takes the row of ${row.database} for its own, and never wrote it`,
-        );
+      if (row.isContested || this.#ownRows.get(node.identity)?.has(textOf(row)) === true) continue;
+      this.violate(`${node.name} takes the row of ${row.database} for its own, and never wrote it`);
     }
   }
 
@@ -243,36 +207,8 @@ export class ClusterModel {
         this.violate(`the stop ${reason} of ${node} was never ended and is not in force`);
     }
   }
+}
 
-  #see(name: string, key: string, before: Seen | undefined, now: Seen): void {
-    if (before === undefined) return;
-    const isFinal = ['state', 'finished'].some(
-      (member) => memberOf(now.value, member) !== memberOf(before.value, member),
-    );
-    if (now.counter < before.counter && !isFinal)
-      this.violate(`${name}: the counter of ${key} fell from ${before.counter} to ${now.counter}`);
-    if (memberOf(before.value, 'state') === 'left' && memberOf(now.value, 'state') !== 'left')
-      this.violate(`${name}: ${key} came back`);
-    const marks = Object.entries(memberOf(before.value, 'deleted') ?? {});
-    for (const [by, suffix] of marks) {
-      const deleted = new Map(Object.entries(memberOf(now.value, 'deleted') ?? {}));
-      if (Number(deleted.get(by) ?? -1) < suffix)
-        this.violate(`${name}: ${key} forgot what is deleted`);
-    }
-  }
-
-  /** Rows may go, for a reason that stays. */
-  #vanished({ node, records }: RunningNode, key: string, before: Seen): void {
-    const owner = records.get(`member/${key.split('/')[1]}`) ?? {};
-    const database = records.get(`database/${memberOf(before.value, 'database')}`);
-    const isStale =
-      key.startsWith('row/') &&
-      (memberOf(owner, 'state') === 'left' ||
-        isDeleted(
-          database,
-          String(memberOf(before.value, 'by')),
-          Number(memberOf(before.value, 'suffix')),
-        ));
-    if (!isStale) this.violate(`${node.name} has lost ${key}`);
-  }
+function textOf({ database, incarnation, shards }: NewRow): string {
+  return JSON.stringify([database, incarnation, shards]);
 }

@@ -49,6 +49,8 @@ export class SimulatedDisk implements Storage {
   syncTurns = 3;
   writeTurns = 0;
   readTurns = 0;
+  /** What these wait for in the place of turns; undefined for nothing. */
+  pause: ((of: 'read' | 'write' | 'sync') => Promise<void> | undefined) | undefined;
   #syncs = 0;
   #directorySyncs = 0;
   /** Rises with each restart: handles of the process before are dead. */
@@ -276,7 +278,7 @@ export class SimulatedDisk implements Storage {
     const directory = this.#directory('sync the directory', path);
     const covered = directory.covered();
     this.#log({ kind: 'sync-directory', path });
-    await this.#turns(this.syncTurns);
+    await this.#turns('sync');
     if (this.#directorySyncs++ === this.failDirectorySync) {
       this.#log({ kind: 'directory-sync-failed', path });
       directory.clean(covered);
@@ -302,7 +304,7 @@ export class SimulatedDisk implements Storage {
     const life = this.#life;
     return new SimulatedFile(path, inode, mode !== 'read', {
       log: (entry) => this.#log(entry),
-      turns: (of) => this.#turns(this[`${of}Turns`], life),
+      turns: (of) => this.#turns(of, life),
       assertRunning: () => this.#assertRunning(life),
       length: () => this.ops.length,
       syncFails: () => this.#syncs++ === this.failSync,
@@ -320,8 +322,10 @@ export class SimulatedDisk implements Storage {
     if (life !== this.#life || this.ops.length >= this.haltAfter) throw new CrashError();
   }
 
-  async #turns(count: number, life = this.#life): Promise<void> {
-    for (let turn = 0; turn < count; turn++) await new Promise((resolve) => setImmediate(resolve));
+  async #turns(of: 'read' | 'write' | 'sync', life = this.#life): Promise<void> {
+    const turns = this.pause === undefined ? this[`${of}Turns`] : 0;
+    for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setImmediate(resolve));
+    await this.pause?.(of);
     this.#assertRunning(life);
   }
 

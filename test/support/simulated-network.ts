@@ -2,7 +2,8 @@
  * A network of nodes in one process: calls are delayed, lost on their way there or back, delivered twice, or cut off, on either way or on both.
  * A caller can not tell which: after its timeout it hears that there is no answer.
  */
-import { DivanError } from '../../engine/errors.js';
+import { DivanError, isDivanError } from '../../engine/errors.js';
+import { type CallGate, Refusal } from '../../server/cluster/call-gate.js';
 import {
   type CallHandlers,
   type CallOptions,
@@ -12,12 +13,16 @@ import {
   type StreamedReply,
 } from '../../server/cluster/peers.js';
 import type { JsonObject } from '../../server/http/json-value.js';
+import type { CallSigner } from './call-signer.js';
+import { never } from './process-storage.js';
 import type { SimulatedScheduler } from './simulated-scheduler.js';
 
 /** What is there of a node while it runs. */
 export interface Endpoint {
   readonly handlers: CallHandlers;
   readonly isUp: boolean;
+  /** Of a node that takes no calls but signed ones, each once. */
+  readonly gate?: CallGate | undefined;
 }
 
 export interface Weather {
@@ -25,6 +30,8 @@ export interface Weather {
   readonly lossOfReplies: number;
   readonly duplicates: number;
   readonly delayMsMax: number;
+  /** How much later than the first one a duplicate comes, at most. */
+  readonly replayMsMax?: number;
 }
 
 export const FAIR: Weather = { lossOfRequests: 0, lossOfReplies: 0, duplicates: 0, delayMsMax: 20 };
@@ -42,10 +49,23 @@ interface Answer {
   readonly body: readonly Uint8Array[];
 }
 
+interface SentCall {
+  readonly from: string;
+  readonly to: string;
+  readonly name: string;
+  readonly head: JsonObject;
+  readonly body: readonly Uint8Array[];
+  /** Undefined where calls are not signed. */
+  readonly header: string | undefined;
+}
+
 export class SimulatedNetwork {
   weather = FAIR;
   /** How many calls met which fate. */
   readonly fates = new Map<string, number>();
+  /** What handlers threw that they must not, and calls that were taken twice. */
+  readonly defects: string[] = [];
+  readonly #taken = new Set<string>();
   readonly #scheduler: SimulatedScheduler;
   readonly #endpoints = new Map<string, Endpoint>();
   /** `from>to` of what does not get through. */
@@ -78,8 +98,17 @@ export class SimulatedNetwork {
     this.#cuts.clear();
   }
 
-  /** The calls of one life of a node; `isAlive` says whether that goes on. */
-  callsOf(identity: string, isAlive: () => boolean): PeerCalls {
+  /** The calls of one life of a node; `isAlive` says whether that goes on. Without a signer they are not signed. */
+  callsOf(identity: string, isAlive: () => boolean, signer?: CallSigner): PeerCalls {
+    const sendOnce = async (call: SentCall, options: CallOptions) => {
+      try {
+        const answer = await this.#send(call, options);
+        // Who is dead hears nothing.
+        return isAlive() ? answer : never<Answer>();
+      } catch (error) {
+        return isAlive() ? Promise.reject(error) : never<Answer>();
+      }
+    };
     const send = async (
       peer: Node,
       name: string,
@@ -87,9 +116,16 @@ export class SimulatedNetwork {
       body: readonly Uint8Array[],
       options: CallOptions = {},
     ) => {
-      const answer = await this.#send(identity, peer.identity, { name, head, body }, options);
-      // Who is dead hears nothing.
-      return isAlive() ? answer : never<Answer>();
+      const to = peer.identity;
+      const call = { from: identity, to, name, head: copyOf(head), body };
+      const header = signer?.sign(to, name);
+      try {
+        return await sendOnce({ ...call, header }, options);
+      } catch (error) {
+        if (!(error instanceof Refusal) || error.boot === undefined) throw error;
+        signer?.learn(to, error.boot);
+      }
+      return sendOnce({ ...call, header: signer?.sign(to, name) }, options);
     };
     return {
       call: async (peer, name, head, options) => (await send(peer, name, head, [], options)).head,
@@ -101,63 +137,74 @@ export class SimulatedNetwork {
     };
   }
 
-  #send(
-    from: string,
-    to: string,
-    call: { name: string; head: JsonObject; body: readonly Uint8Array[] },
-    options: CallOptions,
-  ): Promise<Answer> {
+  #send(call: SentCall, { timeoutMs = TIMEOUT_MS, signal }: CallOptions): Promise<Answer> {
     const scheduler = this.#scheduler;
-    const sent = { ...call, head: copyOf(call.head) };
     return new Promise((resolve, reject) => {
       const noAnswer = () => reject(new DivanError('UNREACHABLE', 'there is no answer'));
-      scheduler.after(options.timeoutMs ?? TIMEOUT_MS, noAnswer);
+      const stopTimer = scheduler.after(timeoutMs, noAnswer);
+      const abort = () => reject(new DivanError('ABORTED', 'the call is not waited for any more'));
+      if (signal?.aborted === true) abort();
+      signal?.addEventListener('abort', abort, { once: true });
       const arrive = (isFirst: boolean) => {
-        const answered = this.#handle(from, to, sent);
-        answered.then(
-          (answer) => this.#reply({ from, to, isFirst }, () => resolve(answer)),
-          (error) => this.#reply({ from, to, isFirst }, () => reject(error)),
+        const settle = (deliver: () => void) =>
+          this.#reply(call, isFirst, () => {
+            stopTimer();
+            signal?.removeEventListener('abort', abort);
+            deliver();
+          });
+        this.#handle(call).then(
+          (answer) => settle(() => resolve(answer)),
+          (error) => settle(() => reject(error)),
         );
       };
-      const { lossOfRequests, duplicates } = this.weather;
-      if (this.#isCut(from, to)) return this.#count('cut');
+      const { lossOfRequests, duplicates, replayMsMax = 0 } = this.weather;
+      if (this.#isCut(call.from, call.to)) return this.#count('cut');
       if (scheduler.chance(lossOfRequests)) return this.#count('request lost');
       scheduler.after(this.#delay(), () => arrive(true));
       if (!scheduler.chance(duplicates)) return;
       this.#count('duplicate');
-      scheduler.after(this.#delay(), () => arrive(false));
+      const lateMs = scheduler.chance(0.5) ? scheduler.below(replayMsMax + 1) : 0;
+      scheduler.after(this.#delay() + lateMs, () => arrive(false));
     });
   }
 
-  async #handle(
-    from: string,
-    to: string,
-    call: { name: string; head: JsonObject; body: readonly Uint8Array[] },
-  ): Promise<Answer> {
+  async #handle(call: SentCall): Promise<Answer> {
+    const { from, to, name, head } = call;
     const endpoint = this.#endpoints.get(to);
-    this.#scheduler.trace(`${from.slice(-2)}>${to.slice(-2)} ${call.name} ${sizeOf(call.head)}`);
+    this.#scheduler.trace(`${from.slice(-2)}>${to.slice(-2)} ${name} ${sizeOf(head)}`);
     if (endpoint === undefined || !endpoint.isUp) {
       throw new DivanError('UNREACHABLE', 'nobody listens', { errno: 'ECONNREFUSED' });
     }
-    const handler = endpoint.handlers.find(call.name);
-    if (handler === undefined) throw new DivanError('PEER', `no handler for ${call.name}`);
-    const signal = new AbortController().signal;
-    const answer = await handler({
-      from,
-      head: copyOf(call.head),
-      body: streamOf(call.body),
-      signal,
-    });
-    if (!(answer instanceof StreamedAnswer)) return { head: copyOf(answer), body: [] };
-    const body: Uint8Array[] = [];
-    for await (const chunk of answer.body) body.push(Uint8Array.from(chunk));
-    return { head: copyOf(answer.head), body };
+    if (endpoint.gate !== undefined) this.#admit(endpoint.gate, call);
+    const handler = endpoint.handlers.find(name);
+    if (handler === undefined) throw new DivanError('PEER', `no handler for ${name}`);
+    const { signal } = new AbortController();
+    const body = streamOf(call.body);
+    try {
+      const answer = await handler({ from, head: copyOf(head), body, signal });
+      if (!(answer instanceof StreamedAnswer)) return { head: copyOf(answer), body: [] };
+      const chunks: Uint8Array[] = [];
+      for await (const chunk of answer.body) chunks.push(Uint8Array.from(chunk));
+      return { head: copyOf(answer.head), body: chunks };
+    } catch (error) {
+      if (isDivanError(error)) throw error;
+      this.defects.push(`${name}: ${error instanceof Error ? error.stack : error}`);
+      throw new DivanError('PEER', 'the node failed');
+    }
   }
 
-  #reply(way: { from: string; to: string; isFirst: boolean }, deliver: () => void): undefined {
-    if (!way.isFirst) return;
-    if (this.#endpoints.get(way.to)?.isUp !== true && this.#scheduler.chance(0.5)) return;
-    if (this.#isCut(way.to, way.from)) return this.#count('reply cut');
+  /** Throws a `Refusal`. */
+  #admit(gate: CallGate, { header = '', name }: SentCall): void {
+    const { signed } = gate.authenticate(header, name);
+    gate.admit(signed.context);
+    if (this.#taken.has(header)) this.defects.push(`${name} was taken twice`);
+    this.#taken.add(header);
+  }
+
+  #reply({ from, to }: SentCall, isFirst: boolean, deliver: () => void): undefined {
+    if (!isFirst) return;
+    if (this.#endpoints.get(to)?.isUp !== true && this.#scheduler.chance(0.5)) return;
+    if (this.#isCut(to, from)) return this.#count('reply cut');
     if (this.#scheduler.chance(this.weather.lossOfReplies)) return this.#count('reply lost');
     this.#count('answered');
     this.#scheduler.after(this.#delay(), deliver);
@@ -193,8 +240,4 @@ async function* streamOf(chunks: readonly Uint8Array[]): AsyncGenerator<Uint8Arr
 
 function streamedReply({ head, body }: Answer): StreamedReply {
   return { head, body: streamOf(body) };
-}
-
-function never<T>(): Promise<T> {
-  return new Promise(() => {});
 }

@@ -11,6 +11,7 @@ interface Task {
   /** Among those of one moment. */
   readonly order: number;
   readonly run: () => void;
+  isCancelled: boolean;
 }
 
 const START_MS = Date.UTC(2026, 0, 2);
@@ -18,7 +19,10 @@ const START_MS = Date.UTC(2026, 0, 2);
 export class SimulatedScheduler {
   readonly random: () => number;
   now = 0;
+  /** Messages, timers, syncs: all that had its time. */
   steps = 0;
+  /** Called after each step, when all that it led to waits again. */
+  onStep: (() => void) | undefined;
   readonly #trace = createHash('sha256');
   /** A heap: none is before the one at half its index. */
   readonly #tasks: Task[] = [];
@@ -29,17 +33,10 @@ export class SimulatedScheduler {
 
   /** Runs it after a time, unless it is cancelled by what is returned. */
   after(ms: number, run: () => void): () => void {
-    let isCancelled = false;
-    const task = {
-      at: this.now + ms,
-      order: this.random(),
-      run: () => {
-        if (!isCancelled) run();
-      },
-    };
+    const task = { at: this.now + ms, order: this.random(), run, isCancelled: false };
     this.#push(task);
     return () => {
-      isCancelled = true;
+      task.isCancelled = true;
     };
   }
 
@@ -72,10 +69,12 @@ export class SimulatedScheduler {
     await settle();
     for (let next = this.#tasks[0]; next !== undefined && next.at <= end; next = this.#tasks[0]) {
       this.#pop();
+      if (next.isCancelled) continue;
       this.now = next.at;
       this.steps++;
       next.run();
       await settle();
+      this.onStep?.();
     }
     this.now = end;
   }
@@ -158,7 +157,7 @@ export class SimulatedHost implements ServerHost {
   }
 
   timeOfDay(): number {
-    return START_MS + this.#scheduler.now + this.#clock.skewMs;
+    return Math.floor(START_MS + this.#scheduler.now + this.#clock.skewMs);
   }
 
   randomBytes(length: number): Uint8Array {

@@ -1,0 +1,77 @@
+/** Bugs planted into copies of the program, each of which the lives of clusters of whole servers must find. */
+import type { PlantedBug } from './edited-copy.js';
+
+const TARGET = 'server/splits/move-target.js';
+const SOURCE = 'server/splits/move-source.js';
+const RECONCILE = 'server/databases/reconcile.js';
+
+export const WHOLE_BUGS: readonly PlantedBug[] = [
+  {
+    name: 'the map is written before the bytes that were moved are durable',
+    file: TARGET,
+    find: /if \(memberOf\(call\.head, 'sync'\) === true\)\s+await file\.sync\(\);/,
+    replace: '',
+  },
+  {
+    name: 'the map is written before the parts of a split are durable',
+    file: 'rewrite/move-live.js',
+    find: /if \(!\(await this\.#lastRound\(\(\) => waited\(\) > capMs\)\)\)[\s\S]*?await this\.#publish\(publish\);/,
+    replace: 'await Promise.all([this.#lastRound(() => false), this.#publish(publish)]);',
+  },
+  {
+    name: 'of two makings of one name the one that was heard of first is in force',
+    file: 'server/databases/directory.js',
+    find: 'const force = inForce(this.#valueOf(name));',
+    replace:
+      'const value = this.#valueOf(name); const known = this.#known.get(name)?.incarnation;' +
+      'const force = value.incarnations.get(known) ?? inForce(value);',
+  },
+  {
+    name: 'the switch is not read on return',
+    file: 'server/splits/job-switch.js',
+    find: /catch\(\(\) => undefined\);\s+await this\.#ask\(closing\);/,
+    replace: 'catch(() => undefined);',
+  },
+  {
+    name: 'calls that came before a restart are taken again',
+    file: 'server/cluster/seen-calls.js',
+    find: 'host.randomBytes(BOOT_BYTES)',
+    replace: 'new Uint8Array(BOOT_BYTES)',
+  },
+  {
+    name: 'a shard takes writes before the other node has given it up',
+    file: TARGET,
+    find: 'this.#suspend(taking);',
+    replace: '',
+  },
+  {
+    name: 'a shard that may be elsewhere takes writes after a restart',
+    file: SOURCE,
+    find: "if (job.phase === 'update_shardmap' && this.#hasSource(job))",
+    replace: 'if (false)',
+  },
+  {
+    name: 'a shard that may be elsewhere takes writes',
+    file: SOURCE,
+    find: /this\.#suspend\(job\);\s+return;/,
+    replace: 'return;',
+  },
+  {
+    name: 'what was set aside goes without its documents',
+    file: RECONCILE,
+    find: 'await sink(name, into, whileFresh(itemsOf(snapshot), flow));',
+    replace: '',
+  },
+  {
+    name: 'what was set aside goes before all know of both',
+    file: RECONCILE,
+    find: 'if (!(await this.#isAgreed(name, into, aside)))',
+    replace: 'if (false)',
+  },
+  {
+    name: 'what was deleted is forgotten',
+    file: 'server/cluster/database-record.js',
+    find: 'deleted: Object.fromEntries(deleted) };',
+    replace: 'deleted: {} };',
+  },
+];
