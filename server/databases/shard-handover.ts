@@ -25,17 +25,27 @@ export class ShardHandover {
     this.#catalog = catalog;
   }
 
-  /** Whether the map of a database, or of one of its incarnations, has a file. */
-  has(name: string, incarnation: string, file: string): boolean {
-    const map = this.#catalog.find(name)?.map;
-    return map?.incarnation === incarnation && map.shards.some((place) => place.file === file);
+  /** Whether this node serves an incarnation of a database. */
+  isServed(name: string, incarnation: string): boolean {
+    return this.#catalog.find(name)?.map.incarnation === incarnation;
   }
 
-  /** Whether this node has a part of a range of a database. */
+  /** Whether the map of an incarnation has a file, also while that is set aside: its files are as good as those of any other then. */
+  has(name: string, incarnation: string, file: string): boolean {
+    return this.#shardsOf(name, incarnation).some((place) => place.file === file);
+  }
+
+  /** Whether this node has a part of a range of an incarnation. As `has`. */
   overlaps(name: string, incarnation: string, { start, end }: ShardRange): boolean {
+    const shards = this.#shardsOf(name, incarnation);
+    return shards.some(({ range }) => range.start <= end && range.end >= start);
+  }
+
+  #shardsOf(name: string, incarnation: string): readonly ShardPlace[] {
     const map = this.#catalog.find(name)?.map;
-    if (map?.incarnation !== incarnation) return false;
-    return map.shards.some(({ range }) => range.start <= end && range.end >= start);
+    if (map?.incarnation === incarnation) return map.shards;
+    const { aside } = this.#catalog;
+    return aside.has(incarnation) ? aside.get(incarnation).shards : [];
   }
 
   /**

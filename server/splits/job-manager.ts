@@ -93,6 +93,7 @@ export class JobManager {
     const { catalog } = this.#options;
     catalog.onChange((_name, what, database) => {
       if (what === 'deleted') this.#databaseDeleted(database);
+      if (what === 'created') this.#scheduler.databaseBack(database.map.incarnation);
     });
     for (const managed of this.#scheduler.jobs.values()) {
       if (this.#databaseOf(managed.job) === undefined) this.#settle(this.#endDeleted(managed));

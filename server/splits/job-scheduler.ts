@@ -93,6 +93,22 @@ export class JobScheduler {
     for (const job of this.#waiting().slice(0, Math.max(0, this.#freeTurns))) this.#begin(job);
   }
 
+  /**
+   * A database serves that was perhaps set aside before, which ended its jobs: a shard of it that may be on another node takes no writes until
+   * its move, which goes on, has come to its end.
+   */
+  databaseBack(incarnation: string): void {
+    for (const job of this.jobs.values()) {
+      const { type, state, incarnation: own } = job.job;
+      if (own !== incarnation || type !== 'move' || state !== 'failed' || !job.isForward) continue;
+      this.#options.runner.hold?.(job.job);
+      job.setState('running', undefined).then(
+        () => this.schedule(),
+        (err) => this.#options.log.error({ err, id: job.job.id }, 'a move can not go on'),
+      );
+    }
+  }
+
   #begin(job: ManagedJob): void {
     const run = new JobRun();
     job.run = run;

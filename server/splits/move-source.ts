@@ -90,6 +90,8 @@ export class MoveSource {
   readonly #parts: MoveSourceParts;
   /** Of the jobs that run, by their ids. */
   readonly #pacers = new Map<string, Pacer>();
+  /** Why shards take no writes because of a job, by its id. The same shard may take none for other reasons. */
+  readonly #suspensions = new Map<string, DivanError>();
   #jobs: ReadonlyMap<string, { readonly job: SplitJob }> | undefined;
 
   constructor(parts: MoveSourceParts, handlers: CallHandlers) {
@@ -109,10 +111,13 @@ export class MoveSource {
     const { handover } = this.#parts;
     const name = requiredString(head, 'database');
     const range = parseRange(requiredString(head, 'range'));
-    const isGiven = !handover.overlaps(name, requiredString(head, 'incarnation'), range);
+    const incarnation = requiredString(head, 'incarnation');
+    const isGiven = !handover.overlaps(name, incarnation, range);
+    // One that failed past the map can be resumed, unless its database is gone.
+    const mayGoOn =
+      job !== undefined && isForward(job.phase) && handover.isServed(name, incarnation);
     const isOver =
-      job === undefined ||
-      (!isForward(job.phase) && (job.state === 'failed' || job.state === 'completed'));
+      job === undefined || ((job.state === 'failed' || job.state === 'completed') && !mayGoOn);
     return { needed: !isOver, given: isGiven };
   }
 
@@ -173,7 +178,7 @@ export class MoveSource {
     await context.update({ phase: 'initial_copy', handover: undefined });
     const job = context.job();
     const slot = this.#slotOf(job, database);
-    slot.resume();
+    this.#resume(job, slot);
     const release = await claim(slot, context.signal);
     const pacer = new Pacer({ host: world.host, workers: 1, loop: watchEventLoop?.() });
     this.#pacers.set(job.id, pacer);
@@ -235,6 +240,11 @@ export class MoveSource {
     const calls = this.#callsOf(job);
     const stop = AbortSignal.any([context.signal, database.ended]);
     for (let againMs = AGAIN_MS; ; againMs = Math.min(2 * againMs, AGAIN_MS_MAX)) {
+      if (this.#targetOf(job) === undefined) {
+        // Whatever it has of the shard, nobody hears it any more, and it was never told that it may write.
+        await this.#keep(context, database);
+        throw new DivanError('NOT_FOUND', NO_MEMBER);
+      }
       try {
         await calls.ask('take', { ...job.handover });
         const { settings } = database;
@@ -243,13 +253,19 @@ export class MoveSource {
       } catch (error) {
         if (!isDivanError(error)) throw error;
         if (!UNCERTAIN.has(error.code) && (await this.#isCancelled(calls))) {
-          await context.update({ phase: 'topoff1', handover: undefined });
-          this.#slotOf(job, database).resume();
+          await this.#keep(context, database);
           throw error;
         }
       }
       await this.#sleep(againMs, stop);
     }
+  }
+
+  /** The shard does not go: it takes writes again. */
+  async #keep(context: JobContext, database: Database): Promise<void> {
+    await context.update({ phase: 'topoff1', handover: undefined });
+    const job = context.job();
+    this.#resume(job, this.#slotOf(job, database));
   }
 
   /** True when it is certain that the other node does not have the shard, and will not take it. */
@@ -289,9 +305,13 @@ export class MoveSource {
   }
 
   #callsOf(job: SplitJob, run = job.handover?.run): MoveCalls {
-    const { membership, calls } = this.#parts;
-    const node = membership.find(job.to?.identity ?? '');
-    return new MoveCalls(calls, node, { id: job.id, ...(run === undefined ? {} : { run }) });
+    const rest = { id: job.id, ...(run === undefined ? {} : { run }) };
+    return new MoveCalls(this.#parts.calls, this.#targetOf(job), rest);
+  }
+
+  /** Undefined for one that is no member any more. */
+  #targetOf({ to }: SplitJob): Node | undefined {
+    return this.#parts.membership.find(to?.identity ?? '');
   }
 
   #hasSource(job: SplitJob): boolean {
@@ -309,6 +329,14 @@ export class MoveSource {
     const reason = `it is not known whether the shard is on ${job.to?.name} already, which does not answer`;
     const error = new DivanError('UNAVAILABLE', reason);
     this.#parts.pool.slot(this.#path(job)).suspend(error, error);
+    this.#suspensions.set(job.id, error);
+  }
+
+  /** It may have come from another node that has not given it up yet: that is not for this job to end. */
+  #resume({ id }: SplitJob, slot: ShardSlot): void {
+    const suspension = this.#suspensions.get(id);
+    this.#suspensions.delete(id);
+    if (suspension !== undefined && slot.suspension === suspension) slot.resume();
   }
 
   #path(job: SplitJob): string {

@@ -66,13 +66,18 @@ export class MoveTarget {
   #placements: Placements | undefined;
   readonly #arriving = new Map<string, Arriving>();
   #cancelTimer: (() => void) | undefined;
+  readonly #stopListening: () => void;
   #isClosed = false;
   readonly #work = new Set<Promise<unknown>>();
 
   /** Throws `CORRUPT`. Nothing is served before: shards that this node may not write to yet are held back from now on. */
   constructor(parts: MoveTargetParts, handlers: CallHandlers) {
     this.#parts = parts;
-    for (const arrival of this.#all()) if (this.#isTaken(arrival)) this.#suspend(arrival);
+    this.#holdBack();
+    // One that was set aside is back.
+    this.#stopListening = parts.catalog.onChange((_name, what) => {
+      if (what === 'created') this.#holdBack();
+    });
     const on = (name: string, answer: (call: Call) => Promise<JsonObject>) =>
       handlers.on(`move/${name}`, (call) => this.#inTurn(call, answer, name === 'begin'));
     on('room', () => this.#room());
@@ -93,11 +98,17 @@ export class MoveTarget {
 
   async close(): Promise<void> {
     this.#isClosed = true;
+    this.#stopListening();
     this.#cancelTimer?.();
     await Promise.allSettled([...this.#work]);
     for (const arriving of this.#arriving.values()) {
       await arriving.turns.run(() => closeFile(arriving));
     }
+  }
+
+  /** Shards that the other node has not given up yet, as far as is known here, take no writes. */
+  #holdBack(): void {
+    for (const arrival of this.#all()) if (this.#isTaken(arrival)) this.#suspend(arrival);
   }
 
   #all(): Arrival[] {

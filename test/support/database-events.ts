@@ -45,6 +45,34 @@ export class DatabaseEvents {
     this.#cluster.count('rivals');
   }
 
+  /**
+   * Of two rivals each is known on its side only; two of three nodes hear of both, so that one is set aside, and then the third one removes the
+   * one that it knows.
+   */
+  async betrayal(): Promise<void> {
+    const { network, scheduler } = this.#cluster;
+    const a = this.#cluster.pickRunning();
+    const b = a === undefined ? undefined : this.#cluster.pickRunning(a);
+    const c = a === undefined || b === undefined ? undefined : this.#cluster.pickRunning(a, b);
+    if (a === undefined || b === undefined || c === undefined) return;
+    network.heal();
+    const name = this.#pickName();
+    const others = this.#cluster.running.filter((node) => node !== a);
+    const identities = others.map(({ node }) => node.identity);
+    network.part([a.node.identity], identities);
+    for (const node of [a, b]) this.#background(node, this.#makeAnew(node, name));
+    await scheduler.pass(scheduler.below(4000));
+    for (let times = 0; times < 6; times++) this.write();
+    network.heal();
+    const rest = this.#cluster.running.flatMap(({ node }) => (node === c.node ? [] : node.identity));
+    network.part([c.node.identity], rest);
+    await scheduler.pass(scheduler.below(9000));
+    this.#background(c, this.#remove(c, name));
+    await scheduler.pass(scheduler.below(2000));
+    network.heal();
+    this.#cluster.count('betrayal');
+  }
+
   /** A document of some database is written where it is. */
   write(): void {
     const { scheduler } = this.#cluster;

@@ -24,12 +24,16 @@ const FULL = '00000000-ffffffff';
 
 export class RangeWatch {
   readonly #violate: (text: string) => void;
+  readonly #count: (what: string) => void;
+  /** The makings that nodes had set aside when they were looked at last, each with the node. */
+  #aside = new Set<string>();
   readonly #parts = new Map<string, Parts>();
   /** The texts of maps that were looked at last, to see that there is nothing new. */
   #checked = '';
 
-  constructor(violate: (text: string) => void) {
+  constructor(violate: (text: string) => void, count: (what: string) => void) {
     this.#violate = violate;
+    this.#count = count;
   }
 
   /** A node that left has nothing. */
@@ -42,6 +46,9 @@ export class RangeWatch {
     const state: string[] = [];
     for (const node of running) {
       const { catalog } = node.services;
+      for (const { incarnation } of catalog.aside.all()) {
+        state.push('aside', node.node.identity, incarnation);
+      }
       for (const name of catalog.names()) {
         const database = catalog.find(name);
         if (database === undefined) continue;
@@ -56,6 +63,25 @@ export class RangeWatch {
     this.#checked = text;
     for (const own of claims.values()) this.#checkApart(own);
     this.#followMaps(running);
+    this.#followAside(running);
+  }
+
+  #followAside(running: readonly RunningServer[]): void {
+    const aside = new Set<string>();
+    for (const { node, services } of running) {
+      for (const { incarnation } of services.catalog.aside.all()) {
+        const entry = `${node.identity} ${incarnation}`;
+        aside.add(entry);
+        if (!this.#aside.has(entry)) this.#count('set aside');
+      }
+    }
+    for (const { node, services } of running) {
+      for (const name of services.catalog.names()) {
+        const entry = `${node.identity} ${services.catalog.find(name)?.map.incarnation}`;
+        if (this.#aside.has(entry)) this.#count('brought back');
+      }
+    }
+    this.#aside = aside;
   }
 
   #checkApart(claims: readonly Claim[]): void {

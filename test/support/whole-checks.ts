@@ -19,7 +19,7 @@ export function unfinished(running: readonly RunningServer[]): string[] {
     const { jobs, catalog, directory } = services;
     const note = (text: string) => found.push(`${node.name}: ${text}`);
     for (const { job, state } of jobs.list())
-      if (state === 'new' || state === 'running')
+      if (state !== 'completed' && state !== 'failed')
         note(`${job.type} ${job.id} of ${job.database} is ${state} in ${job.phase}: ${job.error}`);
     for (const key of services.records.keys('shard-arrival/')) note(key);
     for (const { name, incarnation } of catalog.aside.all()) note(`aside ${name} ${incarnation}`);

@@ -43,6 +43,11 @@ export class WholeCluster {
     return this.members.flatMap(({ running }) => running ?? []);
   }
 
+  /** Those that run or are about to stop. */
+  get alive(): RunningServer[] {
+    return this.members.flatMap(({ alive }) => alive ?? []);
+  }
+
   /** One of those that run, but not of those; undefined if there is no other. */
   pickRunning(...but: readonly RunningServer[]): RunningServer | undefined {
     const others = this.running.filter((node) => !but.includes(node));

@@ -59,11 +59,14 @@ class WholeLife {
     this.#options = options;
     this.cluster = new WholeCluster(seed, nodes);
     const { cluster } = this;
-    this.#ranges = new RangeWatch((text) => cluster.model.violate(text));
+    this.#ranges = new RangeWatch(
+      (text) => cluster.model.violate(text),
+      (what) => cluster.count(what),
+    );
     this.#databases = new DatabaseEvents(cluster);
     this.#jobs = new JobEvents(cluster);
     this.#nodes = new NodeEvents(cluster, this.#jobs, this.#ranges);
-    cluster.scheduler.onStep = () => this.#ranges.look(cluster.running);
+    cluster.scheduler.onStep = () => this.#ranges.look(cluster.alive);
   }
 
   async play(): Promise<void> {
@@ -94,7 +97,8 @@ class WholeLife {
     if (at < 0.38) return this.#databases.write();
     if (at < 0.42) return this.#databases.create();
     if (at < 0.435) return this.#databases.remove();
-    if (at < 0.445) return this.#databases.rivals();
+    if (at < 0.442) return this.#databases.rivals();
+    if (at < 0.447) return this.#databases.betrayal();
     if (at < 0.62) return this.#jobs.create();
     if (at < 0.65) return this.#jobs.control();
     if (at < 0.67) return this.#jobs.flip();
@@ -113,26 +117,24 @@ class WholeLife {
     const { scheduler, model } = this.cluster;
     await this.cluster.calm(HEALING_MS);
     for (const { node, records } of this.cluster.running) model.checkStops(node.name, records);
-    await this.#letGo();
+    const [first] = this.cluster.running;
+    if (first !== undefined) await scheduler.until(this.#jobs.start(first));
     const end = scheduler.now + HEALING_MS_MAX;
     let left = unfinished(this.cluster.running);
     while (left.length > 0 && scheduler.now < end && model.violations.length === 0) {
+      this.#resumeJobs();
       await this.cluster.calm(5000);
       left = unfinished(this.cluster.running);
     }
     for (const text of left) model.violate(`unfinished: ${text}`);
   }
 
-  /** All jobs go on, those that were stopped one by one too. */
-  async #letGo(): Promise<void> {
-    const { scheduler } = this.cluster;
-    const [first] = this.cluster.running;
-    if (first !== undefined) await scheduler.until(this.#jobs.start(first));
+  /** Those that were stopped one by one go on. */
+  #resumeJobs(): void {
     for (const { node, services } of this.cluster.running) {
       for (const { job } of services.jobs.list()) {
         if (job.state !== 'stopped') continue;
-        const resumed = services.jobs.resumeJob(job.id);
-        this.cluster.background(node.name, resumed);
+        this.cluster.background(node.name, services.jobs.resumeJob(job.id));
       }
     }
   }

@@ -45,6 +45,7 @@ export class WholeNode {
   readonly #parts: WholeNodeParts;
   #running: RunningServer | undefined;
   #server: DivanServer | undefined;
+  #isStopping = false;
   /** Whom it believes before it has records, and until then after each start. */
   #trusted: string | undefined;
 
@@ -56,6 +57,11 @@ export class WholeNode {
 
   /** Undefined while it does not serve. */
   get running(): RunningServer | undefined {
+    return this.#isStopping ? undefined : this.alive;
+  }
+
+  /** As `running`, and while it is about to stop. */
+  get alive(): RunningServer | undefined {
     return this.#running?.process.isDead === false ? this.#running : undefined;
   }
 
@@ -80,6 +86,7 @@ export class WholeNode {
     const { scheduler, network } = this.#parts;
     scheduler.trace(`${this.name} starts`);
     const process = this.machine.begin();
+    this.#isStopping = false;
     const dead = process.died.then(() => undefined);
     const built = await Promise.race([this.#build(process), dead]);
     if (built === undefined || process.isDead) return false;
@@ -107,7 +114,7 @@ export class WholeNode {
     const { process } = this.machine;
     if (server === undefined || process === undefined) return;
     this.#parts.scheduler.trace(`${this.name} stops`);
-    this.#running = undefined;
+    this.#isStopping = true;
     await Promise.race([server.close(), process.died]);
     process.die();
   }
