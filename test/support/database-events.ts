@@ -64,7 +64,9 @@ export class DatabaseEvents {
     await scheduler.pass(scheduler.below(4000));
     for (let times = 0; times < 6; times++) this.write();
     network.heal();
-    const rest = this.#cluster.running.flatMap(({ node }) => (node === c.node ? [] : node.identity));
+    const rest = this.#cluster.running.flatMap(({ node }) =>
+      node === c.node ? [] : node.identity,
+    );
     network.part([c.node.identity], rest);
     await scheduler.pass(scheduler.below(9000));
     this.#background(c, this.#remove(c, name));

@@ -80,7 +80,10 @@ export class DocumentModel {
     const version = this.#versions[number];
     const isKnown =
       version?.database === name && version.id === id && version.isDeletion === isDeletion;
-    if (!isKnown) return this.#violate(`${name}: nobody wrote ${number} to ${id}`);
+    if (!isKnown) {
+      this.#violate(`${name}: nobody wrote ${number} to ${id}`);
+      return;
+    }
     if (gone.has(version.incarnation))
       this.#violate(`${name}: ${number} of ${id} is from a database that was deleted before`);
     if (leaves.filter((other) => other.number === number).length > 1)

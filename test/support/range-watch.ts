@@ -41,10 +41,11 @@ export class RangeWatch {
     for (const { maps } of this.#parts.values()) maps.delete(identity);
   }
 
-  look(running: readonly RunningServer[]): void {
+  /** `lives`: the newest ones of all members, which may be over. */
+  look(lives: readonly RunningServer[]): void {
     const claims = new Map<string, Claim[]>();
     const state: string[] = [];
-    for (const node of running) {
+    for (const node of lives) {
       const { catalog } = node.services;
       for (const { incarnation } of catalog.aside.all()) {
         state.push('aside', node.node.identity, incarnation);
@@ -62,20 +63,20 @@ export class RangeWatch {
     if (text === this.#checked) return;
     this.#checked = text;
     for (const own of claims.values()) this.#checkApart(own);
-    this.#followMaps(running);
-    this.#followAside(running);
+    this.#followMaps(lives);
+    this.#followAside(lives);
   }
 
-  #followAside(running: readonly RunningServer[]): void {
+  #followAside(lives: readonly RunningServer[]): void {
     const aside = new Set<string>();
-    for (const { node, services } of running) {
+    for (const { node, services } of lives) {
       for (const { incarnation } of services.catalog.aside.all()) {
         const entry = `${node.identity} ${incarnation}`;
         aside.add(entry);
         if (!this.#aside.has(entry)) this.#count('set aside');
       }
     }
-    for (const { node, services } of running) {
+    for (const { node, services } of lives) {
       for (const name of services.catalog.names()) {
         const entry = `${node.identity} ${services.catalog.find(name)?.map.incarnation}`;
         if (this.#aside.has(entry)) this.#count('brought back');
@@ -93,8 +94,8 @@ export class RangeWatch {
     }
   }
 
-  #followMaps(running: readonly RunningServer[]): void {
-    for (const { node, services } of running) {
+  #followMaps(lives: readonly RunningServer[]): void {
+    for (const { node, services } of lives) {
       const { identity } = node;
       const { catalog } = services;
       const here = new Set<string>();
@@ -132,7 +133,8 @@ export class RangeWatch {
   }
 }
 
-function claimsOf({ node }: RunningServer, { map, shards }: Database): Claim[] {
+function claimsOf({ node, process }: RunningServer, { map, shards }: Database): Claim[] {
+  if (process.isDead) return [];
   return shards.flatMap(({ range, slot }, index) => {
     if (slot.suspension !== undefined || slot.isRetired) return [];
     const file = `${node.name} ${map.shards[index]?.file}`;

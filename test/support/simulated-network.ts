@@ -140,21 +140,21 @@ export class SimulatedNetwork {
   #send(call: SentCall, { timeoutMs = TIMEOUT_MS, signal }: CallOptions): Promise<Answer> {
     const scheduler = this.#scheduler;
     return new Promise((resolve, reject) => {
-      const noAnswer = () => reject(new DivanError('UNREACHABLE', 'there is no answer'));
-      const stopTimer = scheduler.after(timeoutMs, noAnswer);
-      const abort = () => reject(new DivanError('ABORTED', 'the call is not waited for any more'));
+      const end = (settle: () => void) => {
+        stopTimer();
+        signal?.removeEventListener('abort', abort);
+        settle();
+      };
+      const fail = (code: 'UNREACHABLE' | 'ABORTED', message: string) =>
+        end(() => reject(new DivanError(code, message)));
+      const stopTimer = scheduler.after(timeoutMs, () => fail('UNREACHABLE', 'there is no answer'));
+      const abort = () => fail('ABORTED', 'the call is not waited for any more');
       if (signal?.aborted === true) abort();
-      signal?.addEventListener('abort', abort, { once: true });
+      else signal?.addEventListener('abort', abort);
       const arrive = (isFirst: boolean) => {
-        const settle = (deliver: () => void) =>
-          this.#reply(call, isFirst, () => {
-            stopTimer();
-            signal?.removeEventListener('abort', abort);
-            deliver();
-          });
         this.#handle(call).then(
-          (answer) => settle(() => resolve(answer)),
-          (error) => settle(() => reject(error)),
+          (answer) => this.#reply(call, isFirst, () => end(() => resolve(answer))),
+          (error) => this.#reply(call, isFirst, () => end(() => reject(error))),
         );
       };
       const { lossOfRequests, duplicates, replayMsMax = 0 } = this.weather;

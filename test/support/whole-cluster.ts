@@ -43,9 +43,9 @@ export class WholeCluster {
     return this.members.flatMap(({ running }) => running ?? []);
   }
 
-  /** Those that run or are about to stop. */
-  get alive(): RunningServer[] {
-    return this.members.flatMap(({ alive }) => alive ?? []);
+  /** The newest lives of all members, which may be over. */
+  get newest(): RunningServer[] {
+    return this.members.flatMap(({ newest }) => newest ?? []);
   }
 
   /** One of those that run, but not of those; undefined if there is no other. */

@@ -66,7 +66,7 @@ class WholeLife {
     this.#databases = new DatabaseEvents(cluster);
     this.#jobs = new JobEvents(cluster);
     this.#nodes = new NodeEvents(cluster, this.#jobs, this.#ranges);
-    cluster.scheduler.onStep = () => this.#ranges.look(cluster.alive);
+    cluster.scheduler.onStep = () => this.#ranges.look(cluster.newest);
   }
 
   async play(): Promise<void> {

@@ -57,12 +57,12 @@ export class WholeNode {
 
   /** Undefined while it does not serve. */
   get running(): RunningServer | undefined {
-    return this.#isStopping ? undefined : this.alive;
+    return this.#isStopping || this.#running?.process.isDead !== false ? undefined : this.#running;
   }
 
-  /** As `running`, and while it is about to stop. */
-  get alive(): RunningServer | undefined {
-    return this.#running?.process.isDead === false ? this.#running : undefined;
+  /** The newest life in which it served, which may be over: then what it had durably is what it had in memory at least. */
+  get newest(): RunningServer | undefined {
+    return this.#running;
   }
 
   /** Of `Endpoint`. */
