@@ -62,7 +62,7 @@ import {
 } from './node-cluster.js';
 import { openClusterJobs, openJobs, openMoveTarget } from './node-jobs.js';
 import { NodeRecords } from './node-records.js';
-import { Routing } from './routing/routing.js';
+import { Routing, type ServicesHere } from './routing/routing.js';
 import type { JobRunner } from './splits/job.js';
 import { Uuids } from './uuids.js';
 import type { EventLoopWatch, ServerWorld } from './world.js';
@@ -83,7 +83,7 @@ export interface ServerOptions {
   readonly hashThreads?: 0 | 1;
   /** Threads for a compaction; 0 for none, as a storage that only this thread can reach needs. */
   readonly rewriteWorkers?: number | undefined;
-  /** The other nodes; undefined for a server that is alone. */
+  /** How it reaches other nodes; undefined for over the network. */
   readonly cluster?: ClusterOptions | undefined;
   /** Does the work of jobs that split and merge shards; undefined for the one that does it on the shards that are open. */
   readonly runner?: JobRunner | undefined;
@@ -100,17 +100,13 @@ export class DivanServer {
   readonly #stopping: AbortController;
 
   private constructor(
-    services: Services,
+    services: ServicesHere,
     stopping: AbortController,
     generatedAdmin: DivanServer['generatedAdmin'],
-    isAlone: boolean,
   ) {
-    const routing = isAlone
-      ? undefined
-      : new Routing(services, seamsOf(services.cluster), this.handler);
+    const routing = new Routing(services, seamsOf(services.cluster), this.handler);
     this.services = { ...services, elsewhere: routing };
-    const routes = routesOf(this.services);
-    this.router = newRouter(this.services, routing?.around(routes) ?? routes);
+    this.router = newRouter(this.services, routing.around(routesOf(this.services)));
     this.generatedAdmin = generatedAdmin;
     this.#stopping = stopping;
   }
@@ -170,15 +166,15 @@ export class DivanServer {
     const node = await openCluster(base, options.cluster);
     users.attach(catalog);
     compactions.attach(catalog);
-    const seams = options.cluster === undefined ? undefined : seamsOf(node.cluster);
+    const seams = seamsOf(node.cluster);
     const jobs = openJobs(options, seams, { ...parts, catalog });
     // Before anybody writes: it holds back what is not this node's yet.
     const arrivals = openMoveTarget(options, seams, { ...parts, catalog, jobs });
     catalog.settle((name, err) => log.error({ err, name }, 'a database could not be settled'));
     const told = { catalog, onMade: updates.note.bind(updates) };
-    const directory = await openDirectory(base, node, options.cluster, told);
+    const directory = await openDirectory(base, node, told);
     updates.attach(catalog, newUpdateWriter(base, node, { catalog, directory }));
-    arrivals?.begin(directory);
+    arrivals.begin(directory);
     const stopping = new AbortController();
     // Any number of feeds listen to it.
     setMaxListeners(0, stopping.signal);
@@ -187,7 +183,7 @@ export class DivanServer {
       secretChanged: () => authenticator.forgetAll(),
     });
     await setup.start(changed);
-    const services: Services = {
+    const services: ServicesHere = {
       ...parts,
       metrics: new Metrics(
         metricSources({ pool, feeds, authenticator, compactions, jobs }),
@@ -206,7 +202,7 @@ export class DivanServer {
       directory,
       jobs,
       arrivals,
-      clusterJobs: openClusterJobs(seams, node.credentials, jobs, catalog),
+      clusterJobs: openClusterJobs(seams, jobs, catalog),
       admins,
       users,
       authenticator,
@@ -217,7 +213,7 @@ export class DivanServer {
       bodyBudget: new BodyBudget(config.get('chttpd/max_request_bytes_in_flight')),
     };
     jobs.begin();
-    return new DivanServer(services, stopping, generated, options.cluster === undefined);
+    return new DivanServer(services, stopping, generated);
   }
 
   /** Serves a request. Never throws. */
@@ -239,7 +235,7 @@ export class DivanServer {
       await this.services.updates.close();
       await Promise.all(catalog.names().map((name) => catalog.find(name)?.flushLater()));
       await this.services.jobs.close();
-      await this.services.arrivals?.close();
+      await this.services.arrivals.close();
       await this.services.directory.close();
       await this.services.cluster.close();
       await this.services.compactions.close();

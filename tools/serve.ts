@@ -5,13 +5,12 @@ import pino from 'pino';
 import { DivanError } from '../engine/errors.js';
 import { nodeHost } from '../engine/file/node-host.js';
 import { nodeStorage } from '../engine/file/node-storage.js';
-import { httpCluster } from '../server/cluster/http-cluster.js';
 import { Config, describeSettings } from '../server/config/config.js';
 import { SETTING_NAMES, SETTINGS } from '../server/config/settings.js';
 import { ADMIN_ENVIRONMENT, CONFIG_FILE } from '../server/config/sources.js';
 import { Listener, listenerOptions } from '../server/listener.js';
 import { DivanServer } from '../server/server.js';
-import { readAuthorities, readCertificate } from '../server/tls-files.js';
+import { readCertificate } from '../server/tls-files.js';
 import type { ServerWorld } from '../server/world.js';
 import { ignoreBrokenPipe, runCommand } from './command.js';
 import { processMeter, watchEventLoop } from './process-meter.js';
@@ -77,7 +76,6 @@ async function serve(
     process: processMeter(),
     watchEventLoop,
     admin: process.env[ADMIN_ENVIRONMENT],
-    cluster: { open: httpCluster(await readAuthorities(WORLD.storage, config)) },
   });
   tellOfAdmin(server);
   const { setup } = server.services;

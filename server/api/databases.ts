@@ -131,7 +131,7 @@ class Databases {
   async #infoIfThere(name: string, exchange: Exchange): Promise<JsonValue | undefined> {
     const { catalog, directory, elsewhere } = this.#services;
     if (directory.find(name) === undefined) return undefined;
-    if (elsewhere?.isElsewhere(name) === true) return elsewhere.databaseInfo(name, exchange);
+    if (elsewhere.isElsewhere(name)) return elsewhere.databaseInfo(name, exchange);
     const database = catalog.find(name);
     if (database === undefined) return undefined;
     try {

@@ -35,9 +35,12 @@ export interface Spreader {
   /** Must not throw. */
   spread(keys: readonly string[]): void;
   toMembers(keys: readonly string[], timeoutMs?: number): Promise<Reached>;
+  caughtUp(timeoutMs?: number): Promise<Reached>;
 }
 
 const STORED_PREFIX = 'cluster/';
+/** Where nothing is spread. */
+const TOLD_NOBODY: Reached = { reached: [], missed: [], isMajority: true };
 
 export class ClusterRecords implements SharedRecords {
   /** The identity of this node. */
@@ -112,8 +115,11 @@ export class ClusterRecords implements SharedRecords {
   }
 
   toMembers(keys: readonly string[], timeoutMs?: number): Promise<Reached> {
-    if (this.#spreader !== undefined) return this.#spreader.toMembers(keys, timeoutMs);
-    return Promise.resolve({ reached: [], missed: [], isMajority: true });
+    return this.#spreader?.toMembers(keys, timeoutMs) ?? Promise.resolve(TOLD_NOBODY);
+  }
+
+  caughtUp(timeoutMs?: number): Promise<Reached> {
+    return this.#spreader?.caughtUp(timeoutMs) ?? Promise.resolve(TOLD_NOBODY);
   }
 
   onChange(listener: (key: string) => void): () => void {

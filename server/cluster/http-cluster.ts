@@ -27,9 +27,6 @@ export function httpCluster(ca: string | undefined): ClusterFactory {
       protocol: PROTOCOL,
       trust: (identity) => members.trust(identity),
       yieldToOthers: () => records.yieldToOthers(),
-      caughtUp: async (timeoutMs) => {
-        await spread.caughtUp(timeoutMs);
-      },
       close: async () => {
         spread.close();
         await calls.close();

@@ -33,6 +33,11 @@ export interface SharedRecords {
   settleRow(key: string, change: RecordChange): Promise<void>;
   /** Resolves when every member has the present values of these, or did not answer in time. */
   toMembers(keys: readonly string[], timeoutMs?: number): Promise<Reached>;
+  /**
+   * Resolves when what this node has was compared with what every member has since it started, or they did not answer in time: only then does it
+   * know what was changed while it was away, such as that jobs were stopped.
+   */
+  caughtUp(timeoutMs?: number): Promise<Reached>;
   /** Calls the listener, which must not throw, after every change, whoever made it. Returns what ends that. */
   onChange(listener: (key: string) => void): () => void;
 }

@@ -67,10 +67,7 @@ export class Spread implements Spreader {
     return this.#gather((link) => link.deliver(keys), timeoutMs);
   }
 
-  /**
-   * Resolves when what this node has was compared with every member since it started, or they did not answer: only then does it know what
-   * was changed while it was away, such as that jobs were stopped.
-   */
+  /** As `SharedRecords.caughtUp`. */
   caughtUp(timeoutMs = DELIVER_MS): Promise<Reached> {
     return this.#gather((link) => link.compared(), timeoutMs);
   }

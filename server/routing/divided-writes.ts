@@ -30,12 +30,16 @@ const OPEN_OBJECT = 0x7b;
 const CLOSE_OBJECT = 0x7d;
 
 export class DividedWrites {
-  readonly #services: Services;
+  readonly #services: Pick<Services, 'config' | 'world' | 'uuids'>;
   readonly #owners: Owners;
   readonly #requests: Requests;
   readonly #scanner = new DocumentScanner();
 
-  constructor(services: Services, owners: Owners, requests: Requests) {
+  constructor(
+    services: Pick<Services, 'config' | 'world' | 'uuids'>,
+    owners: Owners,
+    requests: Requests,
+  ) {
     this.#services = services;
     this.#owners = owners;
     this.#requests = requests;

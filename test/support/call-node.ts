@@ -1,7 +1,6 @@
 /** A server that is a node of a cluster: with an identity, the cookie, and calls that tests make of it. */
 import type { Test } from 'tap';
 import type { CallServer } from '../../server/cluster/call-server.js';
-import { httpCluster } from '../../server/cluster/http-cluster.js';
 import { HttpPeerCalls } from '../../server/cluster/http-peer-calls.js';
 import type { ClusterParts } from '../../server/cluster/parts.js';
 import {
@@ -32,7 +31,7 @@ export class CallNode {
 
   static async open(t: Test, options: CallNodeOptions = {}): Promise<CallNode> {
     const { name = 'a@127.0.0.1', cookie = COOKIE, ...rest } = options;
-    const server = await TestServer.open(t, { ...rest, cluster: { open: httpCluster(undefined) } });
+    const server = await TestServer.open(t, rest);
     const opened = new CallNode(server, name);
     const { credentials } = opened.cluster;
     credentials.self = opened.node;

@@ -199,6 +199,11 @@ export class FakeRecords implements SharedRecords {
     return { reached, missed, isMajority };
   }
 
+  async caughtUp(): Promise<Reached> {
+    await this.#cluster.exchange();
+    return this.toMembers([]);
+  }
+
   onChange(listener: (key: string) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);

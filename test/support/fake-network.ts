@@ -53,7 +53,6 @@ export class FakeNetwork {
       trust: (identity) => this.trusted.push(identity),
       credentials,
       yieldToOthers: async () => undefined,
-      caughtUp: async () => undefined,
       close: async () => undefined,
     };
     return parts;
@@ -169,6 +168,10 @@ export class FakeRecords implements SharedRecords {
     const all = membersOf(this, this.#credentials);
     const reached = all.filter((node) => !missed.includes(node));
     return { reached, missed, isMajority: reached.length > all.length / 2 };
+  }
+
+  caughtUp(): Promise<Reached> {
+    return this.toMembers([]);
   }
 
   onChange(listener: (key: string) => void): () => void {

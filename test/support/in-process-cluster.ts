@@ -122,7 +122,7 @@ export class MemoryNetwork {
   seamsOf(self: Node) {
     const handlers = this.#handlers.get(self.identity) ?? new CallHandlers();
     return {
-      records: this.#recordsOf(self),
+      records: this.#recordsOf(),
       membership: this.#membershipOf(self),
       calls: this.#callsOf(self),
       handlers,
@@ -231,7 +231,7 @@ export class MemoryNetwork {
     };
   }
 
-  #recordsOf(self: Node): SharedRecords {
+  #recordsOf(): SharedRecords {
     const records = this.#records;
     const get = (key: string) => {
       const value = records.get(key);
@@ -243,12 +243,14 @@ export class MemoryNetwork {
       records.set(key, copy(value));
       for (const listener of [...this.#listeners]) listener(key);
     };
+    const all = async () => ({ reached: this.nodes, missed: [], isMajority: true });
     return {
       get,
       change,
       settleRow: change,
       keys: (prefix) => [...records.keys()].filter((key) => key.startsWith(prefix)).sort(),
-      toMembers: async () => ({ reached: this.nodes, missed: [], isMajority: self !== undefined }),
+      toMembers: all,
+      caughtUp: all,
       onChange: (listener) => {
         this.#listeners.add(listener);
         return () => this.#listeners.delete(listener);

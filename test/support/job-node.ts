@@ -4,10 +4,11 @@ import { CacheSpace } from '../../engine/shard/cache-space.js';
 import { ActiveTasks } from '../../server/active-tasks.js';
 import { Catalog } from '../../server/databases/catalog.js';
 import { ShardPool } from '../../server/databases/shard-pool.js';
+import { openJobs } from '../../server/node-jobs.js';
 import { NodeRecords } from '../../server/node-records.js';
-import { JobManager } from '../../server/splits/job-manager.js';
-import { LiveJobRunner } from '../../server/splits/live-job-runner.js';
+import type { JobManager } from '../../server/splits/job-manager.js';
 import { EagerHost } from './eager-host.js';
+import { loneSeams } from './lone-seams.js';
 import { configOf } from './server-world.js';
 import type { SimulatedDisk } from './simulated-disk.js';
 
@@ -53,21 +54,15 @@ export class JobNode {
       'max_write_pause = 60000',
       'retry_interval = 100',
     );
-    const jobs = JobManager.open({
-      world,
-      config,
-      records,
-      tasks: new ActiveTasks(host),
-      log: pino({ level: 'silent' }),
-      catalog,
-      compactions: { isRequested: () => false },
-      runner: new LiveJobRunner({
-        ...{ world, config, catalog, pool },
-        dataDir: DATA_DIR,
-        workers: 0,
-        watchEventLoop: undefined,
-      }),
-    });
+    const jobs = openJobs(
+      { world, config, log: pino({ level: 'silent' }), rewriteWorkers: 0 },
+      await loneSeams(records),
+      {
+        ...{ records, pool, catalog },
+        tasks: new ActiveTasks(host),
+        compactions: { isRequested: () => false },
+      },
+    );
     // What fails here is tried again by whoever settles next.
     catalog.settle(() => undefined);
     jobs.begin();

@@ -217,6 +217,11 @@ export class MemoryRecords implements SharedRecords {
     }
   }
 
+  caughtUp(): Promise<Reached> {
+    this.exchange();
+    return this.toMembers([]);
+  }
+
   onChange(listener: (key: string) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -225,10 +230,6 @@ export class MemoryRecords implements SharedRecords {
   /** The node is started anew. */
   begin(isDead: () => boolean): void {
     this.#isDead = isDead;
-    this.#listeners.clear();
-  }
-
-  forgetListeners(): void {
     this.#listeners.clear();
   }
 
