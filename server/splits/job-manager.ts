@@ -17,6 +17,7 @@ import type { Compactions } from '../databases/compaction.js';
 import type { Database } from '../databases/database.js';
 import { namesOfShardFile } from '../databases/shard-map.js';
 import { settledOrAborted } from '../settled-or-aborted.js';
+import { Turns } from '../turns.js';
 import type { ServerWorld } from '../world.js';
 import type { JobRunner, SplitJob } from './job.js';
 import { jobIdOf } from './job-id.js';
@@ -33,7 +34,6 @@ import {
   type MovePlanning,
   planJob,
 } from './plan-job.js';
-import { Turns } from './turns.js';
 
 export interface JobManagerOptions {
   readonly world: ServerWorld;
