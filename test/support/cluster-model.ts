@@ -5,10 +5,10 @@
  */
 
 import { nodeOfRow } from '../../server/cluster/cluster-records.js';
-import type { Incarnation } from '../../server/cluster/database-record.js';
-import { isDeleted, liveIncarnations } from '../../server/cluster/database-record.js';
-import type { NewRow } from '../../server/cluster/rows.js';
+import type { Incarnation } from '../../server/cluster/incarnations.js';
+import { isDeleted, liveIncarnations } from '../../server/cluster/incarnations.js';
 import { type JsonObject, memberOf } from '../../server/http/json-value.js';
+import type { NewRow } from './rows.js';
 import type { RunningNode } from './simulated-cluster.js';
 
 interface Seen {
