@@ -10,7 +10,6 @@ import type { Catalog } from './databases/catalog.js';
 import { ClusterDirectory } from './databases/directory.js';
 import type { Directory, MadeListener } from './databases/placement.js';
 import { UpdateWriter } from './databases/update-writer.js';
-import { memberOf } from './http/json-value.js';
 import type { NodeRecords } from './node-records.js';
 import { advertisedUrl, type Binding, bindingInForce } from './setup/binding.js';
 import { Setup, type SetupOptions } from './setup/setup.js';
@@ -63,14 +62,10 @@ export async function openCluster(
       url: advertisedUrl(config, port),
     },
     cookie: record.state.cookie,
-    mayCall: () => true,
+    // Until it is known who the members are.
+    mayCall: () => false,
   };
   const cluster = await open({ ...base, credentials });
-  // Who was removed still has the cookie.
-  credentials.mayCall = (identity) => {
-    const member = cluster.records.get(`member/${identity}`);
-    return member === undefined || memberOf(member, 'state') !== 'left';
-  };
   const { handlers } = cluster;
   const onError = (call: string, err: unknown) => {
     const ref = uuids.next();

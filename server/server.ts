@@ -55,6 +55,7 @@ import { type MetricSources, Metrics, type ProcessMeter } from './metrics.js';
 import {
   bindingOf,
   type ClusterOptions,
+  type NodeCluster,
   newSetup,
   newUpdateWriter,
   openCluster,
@@ -88,6 +89,13 @@ export interface ServerOptions {
   /** Does the work of jobs that split and merge shards; undefined for the one that does it on the shards that are open. */
   readonly runner?: JobRunner | undefined;
 }
+
+/** What is opened first, in this order. */
+type FirstParts = Pick<
+  Services,
+  'records' | 'hasher' | 'tasks' | 'compactions' | 'pool' | 'updates'
+>;
+type LocalParts = FirstParts & Pick<Services, 'catalog' | 'uuids'>;
 
 /** An overlay takes at most so much memory; many shards may be open. */
 const OVERLAY_BYTES = 32 * 1024 * 1024;
@@ -147,29 +155,43 @@ export class DivanServer {
     }
   }
 
-  static async #assemble(
-    options: ServerOptions,
-    parts: Pick<Services, 'records' | 'hasher' | 'tasks' | 'compactions' | 'pool' | 'updates'>,
-  ): Promise<DivanServer> {
-    const { world, config, log, version, process } = options;
-    const { records, hasher, compactions, pool, updates } = parts;
-    const feeds = new FeedLimits();
-    const { host } = world;
+  static async #assemble(options: ServerOptions, parts: FirstParts): Promise<DivanServer> {
+    const { world, config, log } = options;
+    const { records, hasher, compactions, pool } = parts;
     for (const problem of config.useRecords(records)) log.warn(problem);
     const accounts = await openAccounts(options, { records, hasher });
-    const { identity, admins, users, authenticator, generated, changed } = accounts;
     const dataDir = config.get('couchdb/database_dir');
-    const guards = new Map([[USERS_DATABASE, users]]);
+    const guards = new Map([[USERS_DATABASE, accounts.users]]);
     const catalog = await Catalog.open(world, { records, pool, dataDir }, guards);
-    const uuids = new Uuids(host);
-    const base = { world, config, log, records, uuids };
-    const node = await openCluster(base, options.cluster);
-    users.attach(catalog);
+    accounts.users.attach(catalog);
     compactions.attach(catalog);
+    const uuids = new Uuids(world.host);
+    const node = await openCluster({ world, config, log, records, uuids }, options.cluster);
+    try {
+      return await DivanServer.#join(options, { ...parts, catalog, uuids }, accounts, node);
+    } catch (error) {
+      await node.http.close();
+      await node.cluster.close();
+      throw error;
+    }
+  }
+
+  static async #join(
+    options: ServerOptions,
+    parts: LocalParts,
+    accounts: Accounts,
+    node: NodeCluster,
+  ): Promise<DivanServer> {
+    const { world, config, log, version, process } = options;
+    const { records, hasher, compactions, pool, updates, catalog, uuids } = parts;
+    const { identity, admins, users, authenticator, generated, changed } = accounts;
+    const { host } = world;
+    const base = { world, config, log, records, uuids };
+    const feeds = new FeedLimits();
     const seams = seamsOf(node.cluster);
-    const jobs = openJobs(options, seams, { ...parts, catalog });
+    const jobs = openJobs(options, seams, parts);
     // Before anybody writes: it holds back what is not this node's yet.
-    const arrivals = openMoveTarget(options, seams, { ...parts, catalog, jobs });
+    const arrivals = openMoveTarget(options, seams, { ...parts, jobs });
     catalog.settle((name, err) => log.error({ err, name }, 'a database could not be settled'));
     const told = { catalog, onMade: updates.note.bind(updates) };
     const directory = await openDirectory(base, node, told);
@@ -198,7 +220,6 @@ export class DivanServer {
       identity,
       cluster: node.cluster,
       setup,
-      catalog,
       directory,
       jobs,
       arrivals,
@@ -206,7 +227,6 @@ export class DivanServer {
       admins,
       users,
       authenticator,
-      uuids,
       cors: new Cors(config),
       callServer: node.callServer,
       stopping: stopping.signal,
@@ -247,6 +267,8 @@ export class DivanServer {
     }
   }
 }
+
+type Accounts = Awaited<ReturnType<typeof openAccounts>>;
 
 /** Who there is and who may say so. Throws `INVALID_SETTING`, `CORRUPT`, and what writing a record throws. */
 async function openAccounts(

@@ -80,7 +80,7 @@ export class CallServer {
     this.#options = options;
     this.#protocol = options.protocol ?? PROTOCOL;
     this.#seen = new SeenCalls(options.host);
-    options.handlers.on('hello', () => Promise.resolve(this.#hello()));
+    options.handlers.on('hello', () => Promise.resolve(this.#hello()), 'strangers too');
   }
 
   /** Random, another one after each start. */
@@ -93,7 +93,7 @@ export class CallServer {
     const name = exchange.param(REST);
     const accepted = this.#authenticate(exchange, name);
     try {
-      this.#check(accepted.signed);
+      this.#check(accepted.signed, name);
       const answer = await this.#answer(accepted);
       if (answer instanceof StreamedAnswer) await this.#stream(accepted, name, answer);
       else await this.#replyWhole(accepted, encodeHead(answer));
@@ -119,8 +119,8 @@ export class CallServer {
   }
 
   /** Throws a `Refusal`. */
-  #check({ context }: SignedContext): void {
-    const { credentials, host } = this.#options;
+  #check({ context }: SignedContext, name: string): void {
+    const { credentials, host, handlers } = this.#options;
     const { self } = credentials;
     if (context.to !== self.identity) {
       throw new Refusal(421, 'UNREACHABLE', `this is another node, ${self.name}`);
@@ -142,7 +142,7 @@ export class CallServer {
     if (taken === 'full') {
       throw new Refusal(503, 'UNAVAILABLE', `too many clients call the node ${self.name}`);
     }
-    if (!credentials.mayCall(context.from)) {
+    if (!credentials.mayCall(context.from, handlers.accessOf(name))) {
       throw new Refusal(403, 'PEER', `to the node ${self.name} this one is no member`);
     }
   }

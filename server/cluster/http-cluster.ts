@@ -13,6 +13,7 @@ export function httpCluster(ca: string | undefined): ClusterFactory {
   return async ({ world: { host }, log, records: stored, credentials }) => {
     const records = await ClusterRecords.open(stored, credentials.self.identity);
     const members = new Members(credentials, records);
+    credentials.mayCall = members.mayCall.bind(members);
     const handlers = new CallHandlers();
     const calls = new HttpPeerCalls({ host, credentials, ca });
     const onError = ({ name }: { readonly name: string }, err: unknown) =>

@@ -53,6 +53,11 @@ export interface Membership {
   named(name: string): Node | undefined;
   /** Counts a node as a member from now on; durable here when it resolves. Throws `CONFLICT` for a name that another identity has. */
   add(node: Node): Promise<void>;
+  /**
+   * Has the record of this node, if there is one, say what its name and URL are now, for all members. Throws `CONFLICT` for a name that another
+   * identity has, and what writing throws.
+   */
+  announce(): Promise<void>;
   /** The node is a member no more, and does not come back under this identity. Durable here when it resolves. Throws `NOT_FOUND`. */
   remove(identity: string): Promise<void>;
   /** True if a node answered lately, or was not asked yet. */

@@ -17,6 +17,8 @@ export interface CallNodeOptions extends TestServerOptions {
   readonly name?: string;
   /** Null for none. */
   readonly cookie?: string | null;
+  /** True if it answers as the members say, else everybody who has the cookie. */
+  readonly isStrict?: boolean;
 }
 
 export class CallNode {
@@ -30,12 +32,13 @@ export class CallNode {
   }
 
   static async open(t: Test, options: CallNodeOptions = {}): Promise<CallNode> {
-    const { name = 'a@127.0.0.1', cookie = COOKIE, ...rest } = options;
+    const { name = 'a@127.0.0.1', cookie = COOKIE, isStrict = false, ...rest } = options;
     const server = await TestServer.open(t, rest);
     const opened = new CallNode(server, name);
     const { credentials } = opened.cluster;
     credentials.self = opened.node;
     credentials.cookie = cookie ?? undefined;
+    if (!isStrict) credentials.mayCall = () => true;
     return opened;
   }
 
