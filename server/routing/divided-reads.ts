@@ -31,11 +31,7 @@ export class DividedReads {
   readonly #owners: Owners;
   readonly #requests: Requests;
 
-  constructor(
-    services: Pick<Services, 'config' | 'world'>,
-    owners: Owners,
-    requests: Requests,
-  ) {
+  constructor(services: Pick<Services, 'config' | 'world'>, owners: Owners, requests: Requests) {
     this.#services = services;
     this.#owners = owners;
     this.#requests = requests;

@@ -5,7 +5,11 @@ import { Members } from '../../server/cluster/members.js';
 import type { ClusterSeams } from '../../server/cluster/parts.js';
 import { CallHandlers, type Node } from '../../server/cluster/peers.js';
 
-const SELF: Node = { name: 'node1@test', identity: '1'.padStart(32, '0'), url: 'http://node1.test' };
+const SELF: Node = {
+  name: 'node1@test',
+  identity: '1'.padStart(32, '0'),
+  url: 'http://node1.test',
+};
 
 /** Throws what `ClusterRecords.open` throws. */
 export async function loneSeams(stored: StoredRecords): Promise<ClusterSeams> {
