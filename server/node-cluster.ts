@@ -1,29 +1,28 @@
 /** What a server is to others: its cluster and its setup, put together. */
 import { firstSecurity } from './auth/first-security.js';
 import type { NodeIdentity } from './auth/node-identity.js';
-import { aloneCluster } from './cluster/alone.js';
 import { CallServer } from './cluster/call-server.js';
 import { type ClusterCredentials, openNodeIdentity } from './cluster/credentials.js';
+import { httpCluster } from './cluster/http-cluster.js';
 import type { ClusterFactory, ClusterParts } from './cluster/parts.js';
 import type { Config } from './config/config.js';
 import type { Catalog } from './databases/catalog.js';
-import { CatalogDirectory } from './databases/catalog-directory.js';
 import { ClusterDirectory } from './databases/directory.js';
 import type { Directory, MadeListener } from './databases/placement.js';
 import { UpdateWriter } from './databases/update-writer.js';
-import { memberOf } from './http/json-value.js';
 import type { NodeRecords } from './node-records.js';
 import { advertisedUrl, type Binding, bindingInForce } from './setup/binding.js';
 import { Setup, type SetupOptions } from './setup/setup.js';
 import { type SetupHttp, UndiciSetupHttp } from './setup/setup-http.js';
 import { SetupRecord } from './setup/setup-record.js';
+import { readAuthorities } from './tls-files.js';
 import type { Uuids } from './uuids.js';
 import type { ServerWorld } from './world.js';
 
-/** What a server is given of its cluster; without it it is alone. */
+/** How a server reaches other nodes; without it over the network. */
 export interface ClusterOptions {
-  readonly open: ClusterFactory;
-  /** Requests to nodes that have no cookie yet; undefined for those over the network. */
+  readonly open?: ClusterFactory;
+  /** Requests to nodes that have no cookie yet. */
   readonly http?: SetupHttp;
 }
 
@@ -45,12 +44,14 @@ export function bindingOf(config: Config, records: NodeRecords): Binding {
   return bindingInForce(config, new SetupRecord(records).state.binding);
 }
 
-/** Throws `CORRUPT`, and what opening the records of the cluster throws. */
+/** Throws `CORRUPT`, `INVALID_SETTING` for authorities that are none, and what opening the records of the cluster throws. */
 export async function openCluster(
   { uuids, ...base }: Base,
-  options: ClusterOptions | undefined,
+  options: ClusterOptions = {},
 ): Promise<NodeCluster> {
   const { world, config, log, records } = base;
+  const ca = await readAuthorities(world.storage, config);
+  const { open = httpCluster(ca), http = new UndiciSetupHttp(ca) } = options;
   const { host } = world;
   const record = new SetupRecord(records);
   const { port } = bindingInForce(config, record.state.binding);
@@ -61,14 +62,10 @@ export async function openCluster(
       url: advertisedUrl(config, port),
     },
     cookie: record.state.cookie,
-    mayCall: () => true,
+    // Until it is known who the members are.
+    mayCall: () => false,
   };
-  const cluster = await (options?.open ?? aloneCluster)({ ...base, credentials });
-  // Who was removed still has the cookie.
-  credentials.mayCall = (identity) => {
-    const member = cluster.records.get(`member/${identity}`);
-    return member === undefined || memberOf(member, 'state') !== 'left';
-  };
+  const cluster = await open({ ...base, credentials });
   const { handlers } = cluster;
   const onError = (call: string, err: unknown) => {
     const ref = uuids.next();
@@ -76,19 +73,15 @@ export async function openCluster(
     return ref;
   };
   const callServer = new CallServer({ host, credentials, handlers, onError });
-  return { record, credentials, cluster, callServer, http: options?.http ?? new UndiciSetupHttp() };
+  return { record, credentials, cluster, callServer, http };
 }
 
 /** Which databases there are, and where. The directory is to be closed before the shards are. Throws what the disk throws. */
 export function openDirectory(
   { log, world }: Pick<Base, 'log' | 'world'>,
-  { cluster, credentials }: NodeCluster,
-  options: ClusterOptions | undefined,
+  { cluster }: NodeCluster,
   { catalog, onMade }: { readonly catalog: Catalog; readonly onMade: MadeListener },
 ): Promise<Directory> {
-  if (options === undefined) {
-    return Promise.resolve(new CatalogDirectory(catalog, () => credentials.self, onMade));
-  }
   const onError = (name: string, err: unknown) =>
     log.warn(
       { err, name },

@@ -1,6 +1,5 @@
 /** The jobs of a server, of this node and of all others, put together. */
 import type { Services } from './api/services.js';
-import type { ClusterCredentials } from './cluster/credentials.js';
 import type { ClusterSeams } from './cluster/parts.js';
 import type { Catalog } from './databases/catalog.js';
 import { ShardHandover } from './databases/shard-handover.js';
@@ -17,37 +16,35 @@ type JobOptions = Pick<
   ServerOptions,
   'world' | 'config' | 'log' | 'runner' | 'rewriteWorkers' | 'watchEventLoop'
 >;
+type JobParts = Pick<Services, 'records' | 'tasks' | 'pool' | 'catalog'> & {
+  readonly compactions: Pick<Services['compactions'], 'isRequested'>;
+};
 
 /** The jobs of this node. Throws `CORRUPT` for records of theirs that are malformed. */
 export function openJobs(
   { world, config, log, runner, rewriteWorkers: workers, watchEventLoop }: JobOptions,
-  cluster: ClusterSeams | undefined,
-  parts: Pick<Services, 'records' | 'tasks' | 'compactions' | 'pool' | 'catalog'>,
+  cluster: ClusterSeams,
+  parts: JobParts,
 ): JobManager {
   const { catalog, pool } = parts;
   const dataDir = config.get('couchdb/database_dir');
   const common = { world, config, pool, dataDir, watchEventLoop };
   const handover = new ShardHandover(catalog);
-  const moves =
-    cluster === undefined
-      ? undefined
-      : new MoveSource({ ...common, ...cluster, handover }, cluster.handlers);
+  const moves = new MoveSource({ ...common, ...cluster, handover }, cluster.handlers);
   const jobs = JobManager.open({
-    ...{ ...parts, world, config, log, shared: cluster, moves },
+    ...{ ...parts, world, config, log, cluster, moves },
     runner: runner ?? new LiveJobRunner({ ...common, catalog, workers, moves }),
   });
-  moves?.attach(jobs.all);
+  moves.attach(jobs.all);
   return jobs;
 }
 
-/** Takes shards that other nodes move to this one; undefined on a node alone. */
+/** Takes shards that other nodes move to this one. */
 export function openMoveTarget(
   { world, config, log }: JobOptions,
-  cluster: ClusterSeams | undefined,
+  { membership, calls, handlers }: ClusterSeams,
   parts: Pick<Services, 'records' | 'pool' | 'catalog' | 'jobs'>,
-): MoveTarget | undefined {
-  if (cluster === undefined) return undefined;
-  const { membership, calls, handlers } = cluster;
+): MoveTarget {
   const { records, pool, catalog, jobs } = parts;
   return new MoveTarget(
     {
@@ -63,10 +60,9 @@ export function openMoveTarget(
 
 /** The jobs of all nodes. */
 export function openClusterJobs(
-  cluster: ClusterSeams | undefined,
-  { self }: Pick<ClusterCredentials, 'self'>,
+  cluster: ClusterSeams,
   jobs: JobManager,
   catalog: Catalog,
 ): ClusterJobs {
-  return new ClusterJobs(new OwnJobs(jobs, catalog), self.name, cluster);
+  return new ClusterJobs(new OwnJobs(jobs, catalog), cluster);
 }

@@ -55,6 +55,7 @@ import { type MetricSources, Metrics, type ProcessMeter } from './metrics.js';
 import {
   bindingOf,
   type ClusterOptions,
+  type NodeCluster,
   newSetup,
   newUpdateWriter,
   openCluster,
@@ -62,7 +63,7 @@ import {
 } from './node-cluster.js';
 import { openClusterJobs, openJobs, openMoveTarget } from './node-jobs.js';
 import { NodeRecords } from './node-records.js';
-import { Routing } from './routing/routing.js';
+import { Routing, type ServicesHere } from './routing/routing.js';
 import type { JobRunner } from './splits/job.js';
 import { Uuids } from './uuids.js';
 import type { EventLoopWatch, ServerWorld } from './world.js';
@@ -83,11 +84,18 @@ export interface ServerOptions {
   readonly hashThreads?: 0 | 1;
   /** Threads for a compaction; 0 for none, as a storage that only this thread can reach needs. */
   readonly rewriteWorkers?: number | undefined;
-  /** The other nodes; undefined for a server that is alone. */
+  /** How it reaches other nodes; undefined for over the network. */
   readonly cluster?: ClusterOptions | undefined;
   /** Does the work of jobs that split and merge shards; undefined for the one that does it on the shards that are open. */
   readonly runner?: JobRunner | undefined;
 }
+
+/** What is opened first, in this order. */
+type FirstParts = Pick<
+  Services,
+  'records' | 'hasher' | 'tasks' | 'compactions' | 'pool' | 'updates'
+>;
+type LocalParts = FirstParts & Pick<Services, 'catalog' | 'uuids'>;
 
 /** An overlay takes at most so much memory; many shards may be open. */
 const OVERLAY_BYTES = 32 * 1024 * 1024;
@@ -100,17 +108,13 @@ export class DivanServer {
   readonly #stopping: AbortController;
 
   private constructor(
-    services: Services,
+    services: ServicesHere,
     stopping: AbortController,
     generatedAdmin: DivanServer['generatedAdmin'],
-    isAlone: boolean,
   ) {
-    const routing = isAlone
-      ? undefined
-      : new Routing(services, seamsOf(services.cluster), this.handler);
+    const routing = new Routing(services, seamsOf(services.cluster), this.handler);
     this.services = { ...services, elsewhere: routing };
-    const routes = routesOf(this.services);
-    this.router = newRouter(this.services, routing?.around(routes) ?? routes);
+    this.router = newRouter(this.services, routing.around(routesOf(this.services)));
     this.generatedAdmin = generatedAdmin;
     this.#stopping = stopping;
   }
@@ -151,34 +155,48 @@ export class DivanServer {
     }
   }
 
-  static async #assemble(
-    options: ServerOptions,
-    parts: Pick<Services, 'records' | 'hasher' | 'tasks' | 'compactions' | 'pool' | 'updates'>,
-  ): Promise<DivanServer> {
-    const { world, config, log, version, process } = options;
-    const { records, hasher, compactions, pool, updates } = parts;
-    const feeds = new FeedLimits();
-    const { host } = world;
+  static async #assemble(options: ServerOptions, parts: FirstParts): Promise<DivanServer> {
+    const { world, config, log } = options;
+    const { records, hasher, compactions, pool } = parts;
     for (const problem of config.useRecords(records)) log.warn(problem);
     const accounts = await openAccounts(options, { records, hasher });
-    const { identity, admins, users, authenticator, generated, changed } = accounts;
     const dataDir = config.get('couchdb/database_dir');
-    const guards = new Map([[USERS_DATABASE, users]]);
+    const guards = new Map([[USERS_DATABASE, accounts.users]]);
     const catalog = await Catalog.open(world, { records, pool, dataDir }, guards);
-    const uuids = new Uuids(host);
-    const base = { world, config, log, records, uuids };
-    const node = await openCluster(base, options.cluster);
-    users.attach(catalog);
+    accounts.users.attach(catalog);
     compactions.attach(catalog);
-    const seams = options.cluster === undefined ? undefined : seamsOf(node.cluster);
-    const jobs = openJobs(options, seams, { ...parts, catalog });
+    const uuids = new Uuids(world.host);
+    const node = await openCluster({ world, config, log, records, uuids }, options.cluster);
+    try {
+      return await DivanServer.#join(options, { ...parts, catalog, uuids }, accounts, node);
+    } catch (error) {
+      await node.http.close();
+      await node.cluster.close();
+      throw error;
+    }
+  }
+
+  static async #join(
+    options: ServerOptions,
+    parts: LocalParts,
+    accounts: Accounts,
+    node: NodeCluster,
+  ): Promise<DivanServer> {
+    const { world, config, log, version, process } = options;
+    const { records, hasher, compactions, pool, updates, catalog, uuids } = parts;
+    const { identity, admins, users, authenticator, generated, changed } = accounts;
+    const { host } = world;
+    const base = { world, config, log, records, uuids };
+    const feeds = new FeedLimits();
+    const seams = seamsOf(node.cluster);
+    const jobs = openJobs(options, seams, parts);
     // Before anybody writes: it holds back what is not this node's yet.
-    const arrivals = openMoveTarget(options, seams, { ...parts, catalog, jobs });
+    const arrivals = openMoveTarget(options, seams, { ...parts, jobs });
     catalog.settle((name, err) => log.error({ err, name }, 'a database could not be settled'));
     const told = { catalog, onMade: updates.note.bind(updates) };
-    const directory = await openDirectory(base, node, options.cluster, told);
+    const directory = await openDirectory(base, node, told);
     updates.attach(catalog, newUpdateWriter(base, node, { catalog, directory }));
-    arrivals?.begin(directory);
+    arrivals.begin(directory);
     const stopping = new AbortController();
     // Any number of feeds listen to it.
     setMaxListeners(0, stopping.signal);
@@ -187,7 +205,7 @@ export class DivanServer {
       secretChanged: () => authenticator.forgetAll(),
     });
     await setup.start(changed);
-    const services: Services = {
+    const services: ServicesHere = {
       ...parts,
       metrics: new Metrics(
         metricSources({ pool, feeds, authenticator, compactions, jobs }),
@@ -202,22 +220,20 @@ export class DivanServer {
       identity,
       cluster: node.cluster,
       setup,
-      catalog,
       directory,
       jobs,
       arrivals,
-      clusterJobs: openClusterJobs(seams, node.credentials, jobs, catalog),
+      clusterJobs: openClusterJobs(seams, jobs, catalog),
       admins,
       users,
       authenticator,
-      uuids,
       cors: new Cors(config),
       callServer: node.callServer,
       stopping: stopping.signal,
       bodyBudget: new BodyBudget(config.get('chttpd/max_request_bytes_in_flight')),
     };
     jobs.begin();
-    return new DivanServer(services, stopping, generated, options.cluster === undefined);
+    return new DivanServer(services, stopping, generated);
   }
 
   /** Serves a request. Never throws. */
@@ -239,7 +255,7 @@ export class DivanServer {
       await this.services.updates.close();
       await Promise.all(catalog.names().map((name) => catalog.find(name)?.flushLater()));
       await this.services.jobs.close();
-      await this.services.arrivals?.close();
+      await this.services.arrivals.close();
       await this.services.directory.close();
       await this.services.cluster.close();
       await this.services.compactions.close();
@@ -251,6 +267,8 @@ export class DivanServer {
     }
   }
 }
+
+type Accounts = Awaited<ReturnType<typeof openAccounts>>;
 
 /** Who there is and who may say so. Throws `INVALID_SETTING`, `CORRUPT`, and what writing a record throws. */
 async function openAccounts(

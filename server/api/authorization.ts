@@ -126,7 +126,7 @@ export class Authorization {
     caller: Caller,
   ): Promise<void> {
     // The nodes that have its documents decide, each for what it is asked for.
-    if (exchange.peer === undefined && this.#services.elsewhere?.isElsewhere(name) === true) {
+    if (exchange.peer === undefined && this.#services.elsewhere.isElsewhere(name)) {
       exchange.isForOthers = true;
       return;
     }

@@ -1,5 +1,5 @@
 /** `/{db}` and `/{db}/_bulk_docs`: writing documents without an id in the path, one or many. */
-import { DivanError, isDivanError } from '../../engine/errors.js';
+import { type DivanError, isDivanError } from '../../engine/errors.js';
 import { ByteCopies } from '../../engine/file/byte-copies.js';
 import { DocumentScanner, isLocalId, type ScannedDocument } from '../../engine/shard/document.js';
 import type { HashRule } from '../../engine/shard/hash.js';
@@ -12,10 +12,9 @@ import type { DocumentWrite } from '../databases/shard-writer.js';
 import { errorReply } from '../http/error-table.js';
 import type { Exchange } from '../http/exchange.js';
 import type { JsonElements } from '../http/json-members.js';
-import { parseJson } from '../http/json-value.js';
 import type { Route } from '../http/router.js';
 import { assertMayWrite } from './design-documents.js';
-import { readDocsBody } from './docs-member.js';
+import { readDocsBody, readNewEdits } from './docs-member.js';
 import { isBatch, putLater } from './later-writes.js';
 import { scanDocument } from './scan-document.js';
 import type { Services } from './services.js';
@@ -111,20 +110,7 @@ class BulkDocuments {
     const countMax = config.get('couchdb/max_bulk_docs_count');
     const missing = 'POST body must include `docs` parameter.';
     const { docs, others } = await readDocsBody(world.host, bytes, countMax, missing);
-    let newEdits = true;
-    for (const { name, start, end } of others) {
-      const value = parseJson(bytes.subarray(start, end));
-      if (name === 'new_edits') {
-        if (typeof value !== 'boolean') {
-          throw new DivanError('BAD_REQUEST', '`new_edits` must be true or false');
-        }
-        newEdits = value;
-      }
-      if (name === 'all_or_nothing' && value === true) {
-        throw new DivanError('BAD_REQUEST', 'all_or_nothing is not supported');
-      }
-    }
-    return { bytes, docs, newEdits };
+    return { bytes, docs, newEdits: readNewEdits(bytes, others) };
   }
 
   /** Scans all documents before any is written: if one is malformed, none is. */

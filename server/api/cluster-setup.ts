@@ -11,8 +11,8 @@ import {
 } from '../http/json-value.js';
 import type { Route } from '../http/router.js';
 import { isLoopback } from '../setup/binding.js';
+import { refused } from '../setup/refused.js';
 import type { ChosenAdmin } from '../setup/setup.js';
-import { refused } from '../setup/turns.js';
 import type { Services } from './services.js';
 import { receive } from './setup.js';
 import {

@@ -4,6 +4,7 @@ import { firstSecurity } from '../auth/first-security.js';
 import type { Database } from '../databases/database.js';
 import { isSystemName } from '../databases/database-name.js';
 import { updateSeqOf } from '../databases/since-token.js';
+import { errorReply, isInternalError } from '../http/error-table.js';
 import type { Exchange } from '../http/exchange.js';
 import { type JsonValue, requiredStrings } from '../http/json-value.js';
 import type { Route } from '../http/router.js';
@@ -118,27 +119,26 @@ class Databases {
     if (out.closed) return;
     await out.text('[');
     for (const [index, name] of names.entries()) {
-      const info = await this.#infoIfThere(name, exchange);
-      const row: JsonValue =
-        info === undefined ? { key: name, error: 'not_found' } : { key: name, info };
+      const row = await this.#infoRow(name, exchange);
       await out.text(`${index === 0 ? '' : ','}\n${JSON.stringify(row)}`);
     }
     await out.text('\n]\n');
     await out.end();
   }
 
-  /** Undefined if there is no such database, or none any more: the others are told of all the same. */
-  async #infoIfThere(name: string, exchange: Exchange): Promise<JsonValue | undefined> {
+  /** Says so of a database that is not there, or not any more, or on nodes that do not answer: the others are told of all the same. */
+  async #infoRow(name: string, exchange: Exchange): Promise<JsonValue> {
     const { catalog, directory, elsewhere } = this.#services;
-    if (directory.find(name) === undefined) return undefined;
-    if (elsewhere?.isElsewhere(name) === true) return elsewhere.databaseInfo(name, exchange);
-    const database = catalog.find(name);
-    if (database === undefined) return undefined;
     try {
-      return await databaseInfo(database);
+      if (directory.find(name) === undefined) return { key: name, error: 'not_found' };
+      const isElsewhere = elsewhere.isElsewhere(name);
+      const info = isElsewhere
+        ? await elsewhere.databaseInfo(name, exchange)
+        : await databaseInfo(catalog.get(name));
+      return { key: name, info };
     } catch (error) {
-      if (isDivanError(error, 'NOT_FOUND') && database.ended.aborted) return undefined;
-      throw error;
+      if (!isDivanError(error) || isInternalError(error)) throw error;
+      return { key: name, error: errorReply(error).error };
     }
   }
 

@@ -7,6 +7,7 @@ import {
   splitElements,
   splitMembers,
 } from '../http/json-members.js';
+import { parseJson } from '../http/json-value.js';
 
 /** The members of such a body besides `docs`. */
 const MEMBERS_MAX = 16;
@@ -30,4 +31,22 @@ export async function readDocsBody(
   if (member === undefined) throw new DivanError('BAD_REQUEST', missing);
   const docs = await splitElements(bytes, member, { countMax, yieldTurn });
   return { docs, others: members.filter((other) => other !== member) };
+}
+
+/** What a body says of all its documents. Throws `BAD_REQUEST`. */
+export function readNewEdits(bytes: Uint8Array, others: readonly JsonMember[]): boolean {
+  let newEdits = true;
+  for (const { name, start, end } of others) {
+    const value = parseJson(bytes.subarray(start, end));
+    if (name === 'new_edits') {
+      if (typeof value !== 'boolean') {
+        throw new DivanError('BAD_REQUEST', '`new_edits` must be true or false');
+      }
+      newEdits = value;
+    }
+    if (name === 'all_or_nothing' && value === true) {
+      throw new DivanError('BAD_REQUEST', 'all_or_nothing is not supported');
+    }
+  }
+  return newEdits;
 }

@@ -41,9 +41,12 @@ function welcome({ identity, version }: Services, exchange: Exchange): void {
 const COUCHDB_VERSION = '3.5.0';
 const FEATURES = ['partitioned', 'reshard'];
 
-function up({ stopping }: Services, exchange: Exchange): void {
+function up({ config, stopping }: Services, exchange: Exchange): void {
+  const mode = config.get('couchdb/maintenance_mode');
   if (stopping.aborted) exchange.reply(503, { status: 'stopping' });
-  else exchange.reply(200, { status: 'ok', seeds: {} });
+  else if (mode !== 'false') {
+    exchange.reply(404, { status: mode === 'true' ? 'maintenance_mode' : mode });
+  } else exchange.reply(200, { status: 'ok', seeds: {} });
 }
 
 function uuids({ config, uuids }: Services, exchange: Exchange): void {

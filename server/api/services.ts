@@ -51,8 +51,8 @@ export interface Services {
   readonly catalog: Catalog;
   /** Which databases there are, and where. */
   readonly directory: Directory;
-  /** Databases that are not wholly on this node; undefined where there can be none. */
-  readonly elsewhere?: Elsewhere | undefined;
+  /** Databases that are not wholly on this node. */
+  readonly elsewhere: Elsewhere;
   readonly uuids: Uuids;
   readonly cors: Cors;
   readonly hasher: PasswordHasher;
@@ -71,8 +71,8 @@ export interface Services {
   readonly updates: DatabaseUpdates;
   /** That split, merge and move shards of this node. */
   readonly jobs: JobManager;
-  /** Shards that other nodes move to this one; undefined on a node alone. */
-  readonly arrivals: MoveTarget | undefined;
+  /** Shards that other nodes move to this one. */
+  readonly arrivals: MoveTarget;
   /** Those of all nodes. */
   readonly clusterJobs: ClusterJobs;
   /** Aborted when the server is about to stop: what waits for something ends then. */

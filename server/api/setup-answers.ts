@@ -10,8 +10,8 @@ import {
   stringsOf,
 } from '../http/json-value.js';
 import { checkAddress, checkPort } from '../setup/binding.js';
+import { refused } from '../setup/refused.js';
 import type { ChosenAdmin, Done, Enabling } from '../setup/setup.js';
-import { refused } from '../setup/turns.js';
 import type { Services } from './services.js';
 
 /** More than any request of the setup needs. */

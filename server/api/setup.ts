@@ -3,7 +3,7 @@ import type { Exchange } from '../http/exchange.js';
 import { isObject, type JsonObject, type JsonValue, memberOf } from '../http/json-value.js';
 import type { Route } from '../http/router.js';
 import type { NodeToAdd } from '../setup/joining.js';
-import { refused } from '../setup/turns.js';
+import { refused } from '../setup/refused.js';
 import type { Services } from './services.js';
 import {
   actionOf,

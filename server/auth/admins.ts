@@ -9,6 +9,7 @@ import { DivanError } from '../../engine/errors.js';
 import type { Host } from '../../engine/file/host.js';
 import { ADMIN_ENVIRONMENT } from '../config/sources.js';
 import type { NodeRecords, RecordChange } from '../node-records.js';
+import { Turns } from '../turns.js';
 import type { AdminSource, ChangeListener } from './authenticator.js';
 import {
   formatHashText,
@@ -71,7 +72,7 @@ export class Admins implements AdminSource {
   #admins: AdminMap;
   #sharing: AdminSharing | undefined;
   /** Resolves when no change is under way: they are made one after another. */
-  #changed: Promise<unknown> = Promise.resolve();
+  readonly #turns = new Turns();
 
   private constructor(options: AdminsOptions, admins: AdminMap) {
     this.#options = options;
@@ -152,7 +153,7 @@ export class Admins implements AdminSource {
 
   /** As `set`, with what `hash` gave. Other records of the node become what they are to be in the same durable step. */
   put(name: string, password: PasswordRecord, alongside: readonly RecordChange[]): Promise<void> {
-    return this.#inTurn(async () => {
+    return this.#turns.run(async () => {
       const next = new Map([...this.#admins, [name, { password, isGenerated: false }]]);
       await this.#sharing?.put(name, password);
       await this.#replace(next, alongside);
@@ -161,7 +162,7 @@ export class Admins implements AdminSource {
 
   /** Durable when it resolves. Throws `NOT_FOUND`, `FORBIDDEN` for the last one, and what writing throws. */
   async remove(name: string): Promise<void> {
-    await this.#inTurn(async () => {
+    await this.#turns.run(async () => {
       if (!this.#admins.has(name)) throw new DivanError('NOT_FOUND', 'unknown_config_value');
       if (this.#admins.size === 1) {
         throw new DivanError('FORBIDDEN', 'The last admin cannot be removed.');
@@ -187,7 +188,7 @@ export class Admins implements AdminSource {
     alongside: readonly RecordChange[],
   ): Promise<readonly string[]> {
     let gone: readonly string[] = [];
-    await this.#inTurn(async () => {
+    await this.#turns.run(async () => {
       const wanted = read();
       const next = new Map(
         [...wanted].map(([name, password]) => [name, this.#kept(name, password)]),
@@ -253,12 +254,6 @@ export class Admins implements AdminSource {
     await this.#options.records.setAll([[RECORD, Object.fromEntries(entries)], ...alongside]);
     this.#admins = next;
     for (const name of changed) for (const listener of this.#listeners) listener(name);
-  }
-
-  #inTurn(work: () => Promise<void>): Promise<void> {
-    const result = this.#changed.then(work);
-    this.#changed = result.catch(() => undefined);
-    return result;
   }
 }
 

@@ -15,11 +15,14 @@ import {
   verifyContext,
 } from './call-signature.js';
 import type { ClusterCredentials } from './credentials.js';
+import type { CallHandlers } from './peers.js';
 import { SeenCalls } from './seen-calls.js';
 
 export interface CallGateOptions {
   readonly host: ServerHost;
   readonly credentials: ClusterCredentials;
+  /** Of which calls strangers may make. */
+  readonly handlers: Pick<CallHandlers, 'accessOf'>;
   /** Another than that of this program, for tests. */
   readonly protocol?: number;
 }
@@ -72,7 +75,7 @@ export class CallGate {
 
   /** Takes a call, once. Throws a `Refusal`. */
   admit(context: CallContext): void {
-    const { credentials, host } = this.#options;
+    const { credentials, host, handlers } = this.#options;
     const { self } = credentials;
     if (context.to !== self.identity) {
       throw new Refusal(421, 'UNREACHABLE', `this is another node, ${self.name}`);
@@ -94,7 +97,7 @@ export class CallGate {
     if (taken === 'full') {
       throw new Refusal(503, 'UNAVAILABLE', `too many clients call the node ${self.name}`);
     }
-    if (!credentials.mayCall(context.from)) {
+    if (!credentials.mayCall(context.from, handlers.accessOf(context.name))) {
       throw new Refusal(403, 'PEER', `to the node ${self.name} this one is no member`);
     }
   }

@@ -49,7 +49,7 @@ export class CallServer {
   constructor(options: CallServerOptions) {
     this.#options = options;
     this.gate = new CallGate(options);
-    options.handlers.on('hello', () => Promise.resolve(this.#hello()));
+    options.handlers.on('hello', () => Promise.resolve(this.#hello()), 'strangers too');
   }
 
   /** Random, another one after each start. */

@@ -12,7 +12,7 @@
  * 3. With the same counter, a value that prevails at a *tie*.
  * 4. The canonical JSON of the value. No clock has a say, and nobody's name has either: records that are equal in all this are the same.
  *
- * `database/` is a union instead (`database-record.ts`).
+ * `database/` is a union instead (`incarnations.ts`).
  *
  * A node that was set back to an old backup makes changes whose counters others have seen already: these lose against what is newer, and win
  * otherwise, but the nodes agree in any case. Where that is not enough, for rows, `cluster-records.ts` says what is done.
@@ -20,7 +20,8 @@
 import { DivanError } from '../../engine/errors.js';
 import { isObject, type JsonObject, type JsonValue, memberOf } from '../http/json-value.js';
 import { canonicalJson } from './canonical-json.js';
-import { checkDatabaseValue, isIdentity, isSuffix, joinDatabases } from './database-record.js';
+import { checkDatabaseValue, isIdentity, isSuffix, joinDatabases } from './incarnations.js';
+import { isNodeName, isNodeUrl } from './node-shape.js';
 
 export interface ClusterRecord {
   readonly key: string;
@@ -54,8 +55,8 @@ const KINDS: ReadonlyMap<string, Kind> = new Map<string, Kind>([
     {
       isSound: (rest, value) =>
         isIdentity(rest) &&
-        isText(value, 'name') &&
-        isText(value, 'url') &&
+        isNodeName(memberOf(value, 'name')) &&
+        isNodeUrl(memberOf(value, 'url')) &&
         ['member', 'left'].includes(String(memberOf(value, 'state'))),
       prevails: (value) => memberOf(value, 'state') === 'left',
       when: 'always',

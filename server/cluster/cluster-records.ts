@@ -15,6 +15,7 @@
 import { DivanError } from '../../engine/errors.js';
 import { type JsonObject, memberOf } from '../http/json-value.js';
 import type { NodeRecords } from '../node-records.js';
+import { Turns } from '../turns.js';
 import {
   type ClusterRecord,
   changedRecord,
@@ -24,7 +25,7 @@ import {
   mergeRecords,
   valueIn,
 } from './cluster-record.js';
-import { isDeleted } from './database-record.js';
+import { isDeleted } from './incarnations.js';
 import { compareBytes, databaseOfRow, RecordIndex } from './record-index.js';
 import type { Reached, RecordChange, SharedRecords } from './shared-records.js';
 
@@ -35,9 +36,12 @@ export interface Spreader {
   /** Must not throw. */
   spread(keys: readonly string[]): void;
   toMembers(keys: readonly string[], timeoutMs?: number): Promise<Reached>;
+  caughtUp(timeoutMs?: number): Promise<Reached>;
 }
 
 const STORED_PREFIX = 'cluster/';
+/** Where nothing is spread. */
+const TOLD_NOBODY: Reached = { reached: [], missed: [], isMajority: true };
 
 export class ClusterRecords implements SharedRecords {
   /** The identity of this node. */
@@ -49,7 +53,7 @@ export class ClusterRecords implements SharedRecords {
   readonly #listeners = new Set<(key: string) => void>();
   #spreader: Spreader | undefined;
   /** Changes and what others tell are done one after another. */
-  #last: Promise<unknown> = Promise.resolve();
+  readonly #turns = new Turns();
 
   private constructor(stored: StoredRecords, self: string) {
     this.#stored = stored;
@@ -93,7 +97,7 @@ export class ClusterRecords implements SharedRecords {
    * not be changed any more, or a row of this node that others know better.
    */
   change(key: string, change: RecordChange): Promise<void> {
-    return this.#alone(async () => {
+    return this.#turns.run(async () => {
       if (this.#contested.has(key)) {
         throw new DivanError('CONFLICT', 'other nodes know a newer row of this node');
       }
@@ -103,7 +107,7 @@ export class ClusterRecords implements SharedRecords {
 
   /** As `change`, of a row that may be contested, and is not afterwards. */
   settleRow(key: string, change: RecordChange): Promise<void> {
-    return this.#alone(() => this.#change(key, change));
+    return this.#turns.run(() => this.#change(key, change));
   }
 
   /** The keys of the rows of this node that it does not write until they are settled. */
@@ -112,8 +116,11 @@ export class ClusterRecords implements SharedRecords {
   }
 
   toMembers(keys: readonly string[], timeoutMs?: number): Promise<Reached> {
-    if (this.#spreader !== undefined) return this.#spreader.toMembers(keys, timeoutMs);
-    return Promise.resolve({ reached: [], missed: [], isMajority: true });
+    return this.#spreader?.toMembers(keys, timeoutMs) ?? Promise.resolve(TOLD_NOBODY);
+  }
+
+  caughtUp(timeoutMs?: number): Promise<Reached> {
+    return this.#spreader?.caughtUp(timeoutMs) ?? Promise.resolve(TOLD_NOBODY);
   }
 
   onChange(listener: (key: string) => void): () => void {
@@ -126,7 +133,7 @@ export class ClusterRecords implements SharedRecords {
    * are, since nobody else has any of this node. Throws what writing throws.
    */
   yieldToOthers(): Promise<void> {
-    return this.#alone(async () => {
+    return this.#turns.run(async () => {
       for (const kind of ['admin', 'identity', 'splits']) {
         for (const key of [...this.#index.keysOfKind(kind)]) {
           const record = this.#index.get(key);
@@ -151,7 +158,7 @@ export class ClusterRecords implements SharedRecords {
    * the sender. Throws what writing throws; what could be written before is kept.
    */
   take(records: readonly ClusterRecord[]): Promise<ClusterRecord[]> {
-    return this.#alone(async () => {
+    return this.#turns.run(async () => {
       // What makes rows stale comes before the rows.
       const rows = records.filter(({ key }) => kindOf(key) === 'row');
       const others = records.filter(({ key }) => kindOf(key) !== 'row');
@@ -262,12 +269,6 @@ export class ClusterRecords implements SharedRecords {
   #hasLeft(identity: string): boolean {
     const member = this.get(`member/${identity}`);
     return member !== undefined && memberOf(member, 'state') === 'left';
-  }
-
-  #alone<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#last.then(work);
-    this.#last = result.catch(() => undefined);
-    return result;
   }
 }
 

@@ -2,15 +2,15 @@
 import { DivanError } from '../../engine/errors.js';
 import type { NodeRecords } from '../node-records.js';
 import type { ServerWorld } from '../world.js';
-import type { Node } from './peers.js';
+import type { CallAccess, Node } from './peers.js';
 
 /** The setup changes these while the server runs; whoever uses them reads them anew for each call. */
 export interface ClusterCredentials {
   self: Node;
   /** Undefined as long as there is none: no call is made then, and each that comes is refused. */
   cookie: string | undefined;
-  /** Whether the node of this identity, which has the cookie, may call: not so for one that was removed. */
-  mayCall: (identity: string) => boolean;
+  /** Whether the node of this identity, which has the cookie, may make a call of that access: one that was removed makes none. */
+  mayCall: (identity: string, access: CallAccess) => boolean;
 }
 
 /** Of the records of a node. */

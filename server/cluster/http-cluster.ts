@@ -13,6 +13,7 @@ export function httpCluster(ca: string | undefined): ClusterFactory {
   return async ({ world: { host }, log, records: stored, credentials }) => {
     const records = await ClusterRecords.open(stored, credentials.self.identity);
     const members = new Members(credentials, records);
+    credentials.mayCall = members.mayCall.bind(members);
     const handlers = new CallHandlers();
     const calls = new HttpPeerCalls({ host, credentials, ca });
     const onError = ({ name }: { readonly name: string }, err: unknown) =>
@@ -27,9 +28,6 @@ export function httpCluster(ca: string | undefined): ClusterFactory {
       protocol: PROTOCOL,
       trust: (identity) => members.trust(identity),
       yieldToOthers: () => records.yieldToOthers(),
-      caughtUp: async (timeoutMs) => {
-        await spread.caughtUp(timeoutMs);
-      },
       close: async () => {
         spread.close();
         await calls.close();

@@ -7,24 +7,23 @@
  */
 import { DivanError } from '../../engine/errors.js';
 import { type JsonObject, memberOf } from '../http/json-value.js';
-import type { ClusterRecords } from './cluster-records.js';
 import type { ClusterCredentials } from './credentials.js';
-import type { Node } from './peers.js';
+import type { CallAccess, Node } from './peers.js';
 import { compareBytes } from './record-index.js';
-import type { Membership } from './shared-records.js';
+import type { Membership, SharedRecords } from './shared-records.js';
 
 const PREFIX = 'member/';
 
 export class Members implements Membership {
   readonly #credentials: Pick<ClusterCredentials, 'self'>;
-  readonly #records: ClusterRecords;
+  readonly #records: SharedRecords;
   readonly #unreached = new Set<string>();
   #trusted: string | undefined;
-  /** What was read of the records, until one changes. */
-  #list: readonly Node[] | undefined;
+  /** What was read of the records, until one changes, or what this node is. */
+  #list: { readonly self: Node; readonly nodes: readonly Node[] } | undefined;
 
   /** REQUIRES: the records are those of the node. */
-  constructor(credentials: Pick<ClusterCredentials, 'self'>, records: ClusterRecords) {
+  constructor(credentials: Pick<ClusterCredentials, 'self'>, records: SharedRecords) {
     this.#credentials = credentials;
     this.#records = records;
     records.onChange((key) => {
@@ -37,8 +36,9 @@ export class Members implements Membership {
   }
 
   list(): readonly Node[] {
-    this.#list ??= this.#read();
-    return this.#list;
+    const { self } = this;
+    if (this.#list?.self !== self) this.#list = { self, nodes: this.#read() };
+    return this.#list.nodes;
   }
 
   others(): readonly Node[] {
@@ -56,13 +56,13 @@ export class Members implements Membership {
 
   async add(node: Node): Promise<void> {
     this.#checkName(node);
-    await this.announce();
+    await this.#write(this.self);
     await this.#write(node);
   }
 
-  /** Has the record of this node say what its name and URL are now. Throws what `add` throws. */
   async announce(): Promise<void> {
-    await this.#write(this.self);
+    const value = this.#records.get(PREFIX + this.self.identity);
+    if (value !== undefined && isMember(value)) await this.#write(this.self);
   }
 
   async remove(identity: string): Promise<void> {
@@ -102,6 +102,16 @@ export class Members implements Membership {
    */
   mayIntroduceItself(identity: string): boolean {
     return this.others().length > 0 && this.find(identity) === undefined && !this.hasLeft(identity);
+  }
+
+  /**
+   * Whether a call is taken of a node that has the cookie. A new one, and one that was added while this node was away, is no member yet as far as
+   * this one knows; it makes itself known by calls that are for strangers too.
+   */
+  mayCall(identity: string, access: CallAccess): boolean {
+    if (this.find(identity) !== undefined) return true;
+    if (this.hasLeft(identity)) return false;
+    return access === 'strangers too' || identity === this.#trusted;
   }
 
   /** True if the node was a member, and is none any more. */

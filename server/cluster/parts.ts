@@ -29,8 +29,6 @@ export interface ClusterParts {
   trust(identity: string): void;
   /** What this node made for itself loses against what the cluster has that it joins. Throws what writing throws. */
   yieldToOthers(): Promise<void>;
-  /** Resolves when this node knows what was changed while it was away, or when nobody who could tell it answered in time. */
-  caughtUp(timeoutMs: number): Promise<void>;
   close(): Promise<void>;
 }
 

@@ -70,14 +70,23 @@ export class StreamedAnswer {
   }
 }
 
+/** Whom a node answers, of those who have the cookie. Strangers are no members as far as it knows: new ones, and such as came while it was away. */
+export type CallAccess = 'members' | 'strangers too';
+
 /** What a node answers, by the names of calls. */
 export class CallHandlers {
   readonly #handlers = new Map<string, CallHandler>();
+  readonly #forStrangers = new Set<string>();
 
   /** REQUIRES: nothing else answers to this name. */
-  on(name: string, handler: CallHandler): void {
+  on(name: string, handler: CallHandler, access: CallAccess = 'members'): void {
     if (this.#handlers.has(name)) throw new RangeError(`the call ${name} has a handler`);
     this.#handlers.set(name, handler);
+    if (access === 'strangers too') this.#forStrangers.add(name);
+  }
+
+  accessOf(name: string): CallAccess {
+    return this.#forStrangers.has(name) ? 'strangers too' : 'members';
   }
 
   find(name: string): CallHandler | undefined {

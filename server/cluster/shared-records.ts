@@ -33,6 +33,11 @@ export interface SharedRecords {
   settleRow(key: string, change: RecordChange): Promise<void>;
   /** Resolves when every member has the present values of these, or did not answer in time. */
   toMembers(keys: readonly string[], timeoutMs?: number): Promise<Reached>;
+  /**
+   * Resolves when what this node has was compared with what every member has since it started, or they did not answer in time: only then does it
+   * know what was changed while it was away, such as that jobs were stopped.
+   */
+  caughtUp(timeoutMs?: number): Promise<Reached>;
   /** Calls the listener, which must not throw, after every change, whoever made it. Returns what ends that. */
   onChange(listener: (key: string) => void): () => void;
 }
@@ -48,6 +53,11 @@ export interface Membership {
   named(name: string): Node | undefined;
   /** Counts a node as a member from now on; durable here when it resolves. Throws `CONFLICT` for a name that another identity has. */
   add(node: Node): Promise<void>;
+  /**
+   * Has the record of this node, if there is one, say what its name and URL are now, for all members. Throws `CONFLICT` for a name that another
+   * identity has, and what writing throws.
+   */
+  announce(): Promise<void>;
   /** The node is a member no more, and does not come back under this identity. Durable here when it resolves. Throws `NOT_FOUND`. */
   remove(identity: string): Promise<void>;
   /** True if a node answered lately, or was not asked yet. */

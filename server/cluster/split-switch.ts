@@ -6,11 +6,11 @@
 import { memberOf } from '../http/json-value.js';
 import type { SharedRecords } from './shared-records.js';
 
-const PREFIX = 'splits/';
+export const SPLITS_PREFIX = 'splits/';
 
 /** Why they are stopped; undefined if they are not. */
 export function stopReason(records: SharedRecords): string | undefined {
-  for (const key of records.keys(PREFIX)) {
+  for (const key of records.keys(SPLITS_PREFIX)) {
     const reason = memberOf(records.get(key) ?? {}, 'stopped');
     if (typeof reason === 'string') return reason;
   }
@@ -24,13 +24,13 @@ export async function stopSplits(
   reason: string,
 ): Promise<string[]> {
   // A second stop counts too: against a start that knew the first one only.
-  await records.change(PREFIX + self, () => ({ stopped: reason }));
-  return [PREFIX + self];
+  await records.change(SPLITS_PREFIX + self, () => ({ stopped: reason }));
+  return [SPLITS_PREFIX + self];
 }
 
 /** Ends all stops that are known here. As `stopSplits`. */
 export async function startSplits(records: SharedRecords): Promise<string[]> {
-  const keys = records.keys(PREFIX);
+  const keys = records.keys(SPLITS_PREFIX);
   for (const key of keys) {
     await records.change(key, (value) =>
       memberOf(value ?? {}, 'stopped') === undefined ? undefined : { started: true },

@@ -45,9 +45,12 @@ export class Spread implements Spreader {
   constructor(parts: SpreadParts) {
     this.#parts = parts;
     const { handlers, records } = parts;
-    handlers.on('records/push', (call) => this.#answer(call, (head) => this.#takePush(head)));
-    handlers.on('records/digest', (call) => this.#answer(call, (head) => this.#tellDigest(head)));
-    handlers.on('records/bucket', (call) => this.#answer(call, (head) => this.#tellBucket(head)));
+    // Who is believed in what is decided here, and strangers are told so: then they introduce themselves.
+    const on = (name: string, answer: (head: JsonObject) => Promise<JsonObject>) =>
+      handlers.on(name, (call) => this.#answer(call, answer), 'strangers too');
+    on('records/push', (head) => this.#takePush(head));
+    on('records/digest', (head) => this.#tellDigest(head));
+    on('records/bucket', (head) => this.#tellBucket(head));
     records.spreadBy(this);
     this.#stopListening = records.onChange((key) => {
       if (key.startsWith('member/')) this.#follow();
@@ -67,10 +70,7 @@ export class Spread implements Spreader {
     return this.#gather((link) => link.deliver(keys), timeoutMs);
   }
 
-  /**
-   * Resolves when what this node has was compared with every member since it started, or they did not answer: only then does it know what
-   * was changed while it was away, such as that jobs were stopped.
-   */
+  /** As `SharedRecords.caughtUp`. */
   caughtUp(timeoutMs = DELIVER_MS): Promise<Reached> {
     return this.#gather((link) => link.compared(), timeoutMs);
   }

@@ -7,6 +7,7 @@
  */
 import { DivanError } from '../../engine/errors.js';
 import type { NodeRecords } from '../node-records.js';
+import { Turns } from '../turns.js';
 import {
   environmentName,
   isSettingName,
@@ -65,7 +66,7 @@ export class Config {
   readonly #listeners = new Map<SettingName, Set<() => void>>();
   #records: ConfigRecords | undefined;
   /** Resolves when no write is under way: they are made one after another. */
-  #written: Promise<unknown> = Promise.resolve();
+  readonly #turns = new Turns();
 
   /** Throws `INVALID_SETTING` with where the mistake stands. */
   constructor(sources: ConfigSources) {
@@ -131,7 +132,7 @@ export class Config {
    * variable has a say that is stronger; and what writing a record throws.
    */
   write(section: string, key: string, text: string): Promise<string> {
-    return this.#inTurn(async () => {
+    return this.#turns.run(async () => {
       const name = this.#writable(section, key);
       const reason = this.#refusal(name, text);
       if (reason !== undefined) throw new DivanError('INVALID_SETTING', reason);
@@ -147,7 +148,7 @@ export class Config {
    * `write`.
    */
   erase(section: string, key: string): Promise<string> {
-    return this.#inTurn(async () => {
+    return this.#turns.run(async () => {
       const name = this.#writable(section, key);
       if (!this.#texts.http.has(name)) throw new DivanError('NOT_FOUND', 'unknown_config_value');
       const before = this.#text(name);
@@ -229,13 +230,6 @@ export class Config {
     if (pair === undefined) return undefined;
     const [less, more] = pair;
     return `${less}, ${read(less)}, is more than ${more}, ${read(more)}`;
-  }
-
-  /** Does one thing after another. */
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#written.then(work);
-    this.#written = result.catch(() => undefined);
-    return result;
   }
 
   #recordsInUse(): ConfigRecords {

@@ -173,6 +173,13 @@ const TABLE = {
     about: 'Who may use a database that has no security object.',
     writable: true,
   }),
+  'couchdb/maintenance_mode': choice({
+    of: ['false', 'true', 'nolb'],
+    default: 'false',
+    about:
+      'Whether `/_up` answers 404, so that load balancers send no requests here; those that come are served.',
+    writable: true,
+  }),
   'couchdb/max_document_size': bytes({
     default: 8_000_000,
     about: 'How large a document may be, its attachments not counted.',

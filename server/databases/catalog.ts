@@ -15,7 +15,6 @@ import assert from 'node:assert';
 import { basename, dirname, join } from 'node:path';
 import { compactCheckpointPath } from '../../engine/rewrite/compact.js';
 import { removeLeftovers } from '../../engine/rewrite/job.js';
-import { evenRanges, FULL_RANGE, type HashRule } from '../../engine/shard/hash.js';
 import type { Shard } from '../../engine/shard/shard.js';
 import { makeDirectory, removeFile } from '../durable-names.js';
 import type { NodeRecords } from '../node-records.js';
@@ -42,15 +41,6 @@ import {
 } from './shard-map.js';
 import type { ShardPool } from './shard-pool.js';
 import type { ShardSlot } from './shard-slot.js';
-
-export interface NewDatabase {
-  /** Into how many shards it is divided. */
-  readonly q: number;
-  readonly copies: number;
-  readonly hashRule: HashRule;
-  /** JSON text of its first security object; empty for none. */
-  readonly security: Uint8Array;
-}
 
 /** Shards that take the place of others. */
 export interface ShardMove {
@@ -150,15 +140,6 @@ export class Catalog {
   onChange(listener: CatalogListener): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
-  }
-
-  /** Makes a whole database, durable when it resolves. Throws `INVALID_NAME`, `EXISTS`, and what the disk throws. */
-  async create(name: string, options: NewDatabase): Promise<Database> {
-    const { q, copies, hashRule, security } = options;
-    const incarnation = Buffer.from(this.#world.host.randomBytes(16)).toString('hex');
-    const timestamp = this.nextSuffix(name);
-    const ranges = evenRanges(FULL_RANGE, q);
-    return this.make(name, { incarnation, timestamp, copies, hashRule, ranges }, security);
   }
 
   /**

@@ -5,7 +5,7 @@
  *      deleted: {<identity>: <suffix>}}
  *
  * An *incarnation* is one making of the database. What is done with two values of different nodes, and how the record stays small however
- * often a database is made and deleted, is told in `../cluster/database-record.ts`, which knows of the makers and suffixes alone; here is the rest.
+ * often a database is made and deleted, is told in `../cluster/incarnations.ts`, which knows of the makers and suffixes alone; here is the rest.
  */
 import { DivanError } from '../../engine/errors.js';
 import {
@@ -15,7 +15,11 @@ import {
   PARTS_MAX,
   parseRange,
 } from '../../engine/shard/hash.js';
-import { joinDatabases, withoutIncarnations as withoutLive } from '../cluster/database-record.js';
+import {
+  joinDatabases,
+  suffixAfter as suffixAfterAll,
+  withoutIncarnations as withoutLive,
+} from '../cluster/incarnations.js';
 import type { JsonObject, JsonValue } from '../http/json-value.js';
 import { RecordMembers } from './record-members.js';
 
@@ -88,9 +92,8 @@ export function isDeleted(
 }
 
 /** A suffix that is greater than all that are known. */
-export function suffixAfter({ incarnations, deleted }: DatabaseValue): number {
-  const live = [...incarnations.values()].map(({ suffix }) => suffix);
-  return Math.max(-1, ...live, ...deleted.values()) + 1;
+export function suffixAfter(value: DatabaseValue): number {
+  return suffixAfterAll(databaseJson(value));
 }
 
 /** The value with one more incarnation. */

@@ -9,6 +9,7 @@ import { DivanError } from '../../engine/errors.js';
 import type { Shard } from '../../engine/shard/shard.js';
 import type { Metadata } from '../../engine/shard/state.js';
 import type { NodeRecords } from '../node-records.js';
+import { Turns } from '../turns.js';
 import type { ShardSlot } from './shard-slot.js';
 
 export type DatabaseSettings = Pick<Metadata, 'security' | 'revsLimit' | 'purgeInfosLimit'>;
@@ -21,7 +22,7 @@ export class SettingsWriter {
   /** Of all shards as they are now, the one that is read first. */
   readonly #slots: () => readonly ShardSlot[];
   /** Resolves when no change is under way: they are made one after another. */
-  #changed: Promise<unknown> = Promise.resolve();
+  readonly #turns = new Turns();
   #isHeld = false;
 
   constructor(records: NodeRecords, databaseName: string, slots: () => readonly ShardSlot[]) {
@@ -39,7 +40,7 @@ export class SettingsWriter {
 
   /** Changes some of it: in force on all shards and durable when it resolves, not in force when it rejects with what a write throws. */
   change(edit: Partial<DatabaseSettings>): Promise<void> {
-    return this.#inTurn(async () => {
+    return this.#turns.run(async () => {
       await this.#records.set(this.#key, {});
       const { security, revsLimit, purgeInfosLimit } = { ...(await this.current()), ...edit };
       await this.#write({ security, revsLimit, purgeInfosLimit });
@@ -48,12 +49,12 @@ export class SettingsWriter {
 
   /** Gives all shards what is in force, if an earlier change did not come to its end. */
   settle(): Promise<void> {
-    return this.#inTurn(() => this.#settle());
+    return this.#turns.run(() => this.#settle());
   }
 
   /** Calls `work` when all shards have the same settings, which stay so until its promise settles: changes wait. Throws what a write throws. */
   whileSettled<T>(work: () => Promise<T>): Promise<T> {
-    return this.#inTurn(async () => {
+    return this.#turns.run(async () => {
       await this.#settle();
       return this.#held(work);
     });
@@ -61,7 +62,7 @@ export class SettingsWriter {
 
   /** As `whileSettled`, but shards that take no writes may keep the settings of a change that failed from being taken back. */
   whileHeld<T>(work: () => Promise<T>): Promise<T> {
-    return this.#inTurn(() => this.#held(work));
+    return this.#turns.run(() => this.#held(work));
   }
 
   /** True within `whileSettled` and `whileHeld`. */
@@ -91,12 +92,6 @@ export class SettingsWriter {
       });
     }
     await this.#records.remove(this.#key);
-  }
-
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#changed.then(work);
-    this.#changed = result.catch(() => undefined);
-    return result;
   }
 }
 

@@ -10,7 +10,7 @@ import type { Membership, SharedRecords } from '../cluster/shared-records.js';
 import { isObject, memberOf, requiredString } from '../http/json-value.js';
 import type { ServerWorld } from '../world.js';
 import { Absorber } from './absorb.js';
-import type { Catalog, NewDatabase } from './catalog.js';
+import type { Catalog } from './catalog.js';
 import { checkDatabaseName } from './database-name.js';
 import {
   DATABASE_KEY_PREFIX,
@@ -27,7 +27,7 @@ import {
   withoutIncarnations,
 } from './database-record.js';
 import { partsOfRowKey, readRow, rowKey } from './database-row.js';
-import type { Directory, MadeListener, PlacedPart, Placement } from './placement.js';
+import type { Directory, MadeListener, NewDatabase, PlacedPart, Placement } from './placement.js';
 import { placeRanges } from './placing.js';
 import { Reconciler } from './reconcile.js';
 import { formatCover } from './shard-map.js';
@@ -55,6 +55,8 @@ export class ClusterDirectory implements Directory {
   readonly #reconciler: Reconciler;
   /** What is in force, by name. */
   readonly #known = new Map<string, Incarnation>();
+  /** The incarnations that this node is about to make. */
+  readonly #making = new Set<string>();
   /** As they were asked for last, until something changes. */
   readonly #placements = new Map<string, Placement>();
   readonly #listeners = new Set<(name: string) => void>();
@@ -103,14 +105,21 @@ export class ClusterDirectory implements Directory {
     const found = this.#placements.get(name);
     if (found !== undefined) return found;
     const force = this.#known.get(name);
-    if (force === undefined) return undefined;
+    if (force === undefined || !this.#isMade(name, force)) return undefined;
     const placement = this.#placementOf(name, force);
     this.#placements.set(name, placement);
     return placement;
   }
 
   names(): string[] {
-    return [...this.#known.keys()].sort((a, b) => (a < b ? -1 : 1));
+    const made = [...this.#known].filter(([name, force]) => this.#isMade(name, force));
+    return made.map(([name]) => name).sort((a, b) => (a < b ? -1 : 1));
+  }
+
+  /** False while this node is making the database, and does not have its part of it: nobody finds it half made. */
+  #isMade(name: string, { incarnation }: Incarnation): boolean {
+    if (!this.#making.has(incarnation)) return true;
+    return this.#parts.catalog.find(name)?.map.incarnation === incarnation;
   }
 
   onChange(listener: (name: string) => void): () => void {
@@ -120,12 +129,33 @@ export class ClusterDirectory implements Directory {
 
   async create(name: string, options: NewDatabase): Promise<boolean> {
     checkDatabaseName(name);
-    const { records } = this.#parts;
     const told = await this.#askAll(name);
     if (inForce(mergeValues(told, this.#valueOf(name))) !== undefined) throw exists();
     const incarnation = this.#newIncarnation();
+    this.#making.add(incarnation);
+    try {
+      await this.#make(name, incarnation, options, told);
+    } finally {
+      this.#making.delete(incarnation);
+      this.#changed(name);
+    }
+    this.#parts.onMade?.('created', name);
+    const [{ isMajority }, isCovered] = await Promise.all([
+      this.#parts.records.toMembers([databaseKey(name)], this.#waitMs),
+      this.#covered(name, incarnation),
+    ]);
+    return isMajority && isCovered;
+  }
+
+  /** Makes the record, and what of the database is to be on this node. */
+  async #make(
+    name: string,
+    incarnation: string,
+    options: NewDatabase,
+    told: DatabaseValue,
+  ): Promise<void> {
     let isFree = true;
-    await records.change(databaseKey(name), (json) => {
+    await this.#parts.records.change(databaseKey(name), (json) => {
       const value = mergeValues(told, readDatabaseValue(json));
       isFree = inForce(value) === undefined;
       if (!isFree) return undefined;
@@ -140,12 +170,6 @@ export class ClusterDirectory implements Directory {
       await this.#delete(name, [incarnation]).catch(() => undefined);
       throw error;
     }
-    this.#parts.onMade?.('created', name);
-    const [{ isMajority }, isCovered] = await Promise.all([
-      records.toMembers([databaseKey(name)], this.#waitMs),
-      this.#covered(name, incarnation),
-    ]);
-    return isMajority && isCovered;
   }
 
   async remove(name: string): Promise<boolean> {

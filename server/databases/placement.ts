@@ -1,7 +1,6 @@
 /** Which nodes hold which ranges of a database, as far as this node knows. */
 import type { HashRule, ShardRange } from '../../engine/shard/hash.js';
 import type { Node } from '../cluster/peers.js';
-import type { NewDatabase } from './catalog.js';
 
 /** The part of a database that one node holds, as its row says. */
 export interface PlacedPart {
@@ -43,6 +42,15 @@ export interface Placements {
 
 /** Told of a database that this node made, or removed, wherever its parts are. Must not throw. */
 export type MadeListener = (what: 'created' | 'deleted', name: string) => void;
+
+export interface NewDatabase {
+  /** Into how many shards it is divided. */
+  readonly q: number;
+  readonly copies: number;
+  readonly hashRule: HashRule;
+  /** JSON text of its first security object; empty for none. */
+  readonly security: Uint8Array;
+}
 
 /** Makes and removes databases, wherever they are. */
 export interface Directory extends Placements {

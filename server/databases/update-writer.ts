@@ -7,6 +7,7 @@ import { DivanError, isDivanError } from '../../engine/errors.js';
 import { hashOf, isInRange } from '../../engine/shard/hash.js';
 import type { CallHandlers, Node, PeerCalls } from '../cluster/peers.js';
 import { type JsonObject, optionalStrings, requiredStrings } from '../http/json-value.js';
+import { Turns } from '../turns.js';
 import type { ServerHost } from '../world.js';
 import type { Catalog } from './catalog.js';
 import type { Database } from './database.js';
@@ -50,7 +51,7 @@ export class UpdateWriter {
   /** By the identity of the node. */
   readonly #pauses = new Map<string, Pause>();
   /** Other nodes may tell of the same at the same time: one after another is written. */
-  #turn: Promise<unknown> = Promise.resolve();
+  readonly #turns = new Turns();
 
   constructor(parts: UpdateWriterParts) {
     this.#parts = parts;
@@ -138,9 +139,7 @@ export class UpdateWriter {
 
   /** Resolves with the ids that could not be written, and can be later. Throws `MOVED`, and what reading and writing throws. */
   #writeHere(ids: readonly string[]): Promise<readonly string[]> {
-    const writing = this.#turn.then(() => this.#writeNow(ids));
-    this.#turn = writing.catch(() => undefined);
-    return writing;
+    return this.#turns.run(() => this.#writeNow(ids));
   }
 
   async #writeNow(ids: readonly string[]): Promise<readonly string[]> {

@@ -25,9 +25,11 @@ export async function copy(owners: Owners, requests: Requests, exchange: Exchang
   if (isLocalId(id) || isLocalId(targetId)) {
     throw new DivanError('BAD_REQUEST', '_local documents cannot be copied.');
   }
-  const isTogether = () =>
-    owners.ofDocument(name, id, 0).identity === owners.ofDocument(name, targetId, 0).identity;
-  if (isTogether()) return sendOn(exchange, await requests.ofDocument(exchange, id));
+  const isTogether = await owners.retrying(name, async (attempt) => {
+    const [from, to] = [id, targetId].map((each) => owners.ofDocument(name, each, attempt));
+    return from?.identity === to?.identity;
+  });
+  if (isTogether) return sendOn(exchange, await requests.ofDocument(exchange, id));
   const source = await read(owners, requests, exchange, name, id);
   const target = `/${[name, Buffer.from(targetId).toString()].map(encodeURIComponent).join('/')}`;
   const written = await owners.retrying(name, async (attempt) => {

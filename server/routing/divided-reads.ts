@@ -27,11 +27,11 @@ const ANSWER_FACTOR = 4;
 const SMALL_BYTES = 1024 * 1024;
 
 export class DividedReads {
-  readonly #services: Services;
+  readonly #services: Pick<Services, 'config' | 'world'>;
   readonly #owners: Owners;
   readonly #requests: Requests;
 
-  constructor(services: Services, owners: Owners, requests: Requests) {
+  constructor(services: Pick<Services, 'config' | 'world'>, owners: Owners, requests: Requests) {
     this.#services = services;
     this.#owners = owners;
     this.#requests = requests;

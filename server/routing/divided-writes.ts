@@ -1,7 +1,7 @@
 /** `POST /{db}` and `_bulk_docs` of a database on several nodes. */
 import { DivanError, ERROR_CODES, isDivanError } from '../../engine/errors.js';
 import { DocumentScanner, isLocalId } from '../../engine/shard/document.js';
-import { readDocsBody } from '../api/docs-member.js';
+import { readDocsBody, readNewEdits } from '../api/docs-member.js';
 import { scanDocument } from '../api/scan-document.js';
 import type { Services } from '../api/services.js';
 import { checkSize, documentWrite, localWrite } from '../databases/document-write.js';
@@ -30,12 +30,16 @@ const OPEN_OBJECT = 0x7b;
 const CLOSE_OBJECT = 0x7d;
 
 export class DividedWrites {
-  readonly #services: Services;
+  readonly #services: Pick<Services, 'config' | 'world' | 'uuids'>;
   readonly #owners: Owners;
   readonly #requests: Requests;
   readonly #scanner = new DocumentScanner();
 
-  constructor(services: Services, owners: Owners, requests: Requests) {
+  constructor(
+    services: Pick<Services, 'config' | 'world' | 'uuids'>,
+    owners: Owners,
+    requests: Requests,
+  ) {
     this.#services = services;
     this.#owners = owners;
     this.#requests = requests;
@@ -49,14 +53,9 @@ export class DividedWrites {
     const { id, text } = await this.#item(name, bytes, 0, bytes.length, true);
     const { url = '' } = exchange.request;
     const instead = { method: 'POST', url, body: text };
-    const reply = await this.#owners.retrying(name, async (attempt) => {
-      const node = this.#owners.ofDocument(name, id, attempt);
-      try {
-        return await this.#requests.toNode(exchange, node, instead);
-      } catch (error) {
-        throw isDivanError(error, 'UNREACHABLE') ? outcomeUnknown(error) : error;
-      }
-    });
+    const reply = await this.#owners.retrying(name, async (attempt) =>
+      this.#requests.writeTo(exchange, this.#owners.ofDocument(name, id, attempt), instead),
+    );
     await sendOn(exchange, reply);
   }
 
@@ -69,7 +68,7 @@ export class DividedWrites {
     const countMax = config.get('couchdb/max_bulk_docs_count');
     const missing = 'POST body must include `docs` parameter.';
     const { docs, others } = await readDocsBody(world.host, bytes, countMax, missing);
-    const newEdits = isNewEdits(bytes, others);
+    const newEdits = readNewEdits(bytes, others);
     const rows: Row[] = [];
     let sliceStart = 0;
     for (let index = 0; index < docs.length; index++) {
@@ -168,27 +167,6 @@ export class DividedWrites {
       refuse(rows, outcomeUnknown(error));
     }
   }
-}
-
-/** Throws `BAD_REQUEST`. */
-function isNewEdits(
-  bytes: Uint8Array,
-  others: readonly { readonly name: string; readonly start: number; readonly end: number }[],
-): boolean {
-  let newEdits = true;
-  for (const { name, start, end } of others) {
-    const value = parseJson(bytes.subarray(start, end));
-    if (name === 'new_edits') {
-      if (typeof value !== 'boolean') {
-        throw new DivanError('BAD_REQUEST', '`new_edits` must be true or false');
-      }
-      newEdits = value;
-    }
-    if (name === 'all_or_nothing' && value === true) {
-      throw new DivanError('BAD_REQUEST', 'all_or_nothing is not supported');
-    }
-  }
-  return newEdits;
 }
 
 /** A document that has none with an id. */

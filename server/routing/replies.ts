@@ -1,5 +1,4 @@
 /** What is done with replies of other nodes: they are sent on, refused, read whole. */
-import { isDivanError } from '../../engine/errors.js';
 import type { Exchange, Headers } from '../http/exchange.js';
 import { ByteFeed } from './byte-feed.js';
 import type { HeaderList, PassedReply } from './passed-request.js';
@@ -73,9 +72,4 @@ function lengthOf(headers: HeaderList): string | undefined {
 /** Under the names by which the exchange knows those that it sets itself. */
 function asHeaders(headers: HeaderList): Headers {
   return Object.fromEntries(headers);
-}
-
-/** True if it is not known what became of a request, or nothing did, since a node does not answer. */
-export function isUnanswered(error: unknown): boolean {
-  return isDivanError(error, 'UNREACHABLE') || isDivanError(error, 'UNAVAILABLE');
 }

@@ -98,6 +98,15 @@ export class Requests {
     return this.#passing.send(node, request, chunksOf(instead.body ?? []), signal);
   }
 
+  /** As `toNode`, of a write: it is said of one whose answer is lost that its outcome is not known. */
+  async writeTo(exchange: Exchange, node: Node, instead: Instead): Promise<PassedReply> {
+    try {
+      return await this.toNode(exchange, node, instead);
+    } catch (error) {
+      throw isDivanError(error, 'UNREACHABLE') ? outcomeUnknown(error) : error;
+    }
+  }
+
   /** As `toNode`, with a body that comes piece by piece. */
   streamTo(
     exchange: Exchange,

@@ -6,7 +6,7 @@ import type { RequestListener } from 'node:http';
 import { DivanError } from '../../engine/errors.js';
 import { documentId } from '../api/documents.js';
 import type { Elsewhere, Services } from '../api/services.js';
-import type { CallHandlers, PeerCalls } from '../cluster/peers.js';
+import type { ClusterSeams } from '../cluster/parts.js';
 import type { Membership } from '../cluster/shared-records.js';
 import { UPDATES_DATABASE } from '../databases/update-writer.js';
 import type { Exchange } from '../http/exchange.js';
@@ -25,12 +25,8 @@ import { Requests } from './requests.js';
 import { RemoteUsers } from './users-elsewhere.js';
 import { WholeDatabase } from './whole-database.js';
 
-/** How a node calls others. */
-export interface RoutingSeams {
-  readonly membership: Membership;
-  readonly calls: PeerCalls;
-  readonly handlers: CallHandlers;
-}
+/** What there is before there is a `Routing`. */
+export type ServicesHere = Omit<Services, 'elsewhere'>;
 
 type Serve = Route['handle'];
 
@@ -52,11 +48,11 @@ export class Routing implements Elsewhere {
   readonly #owners: Owners;
   readonly #requests: Requests;
   readonly #whole: WholeDatabase;
-  readonly #services: Services;
+  readonly #services: ServicesHere;
   readonly #membership: Membership;
 
   /** `handler` serves what other nodes pass on: the same routes as those of clients. */
-  constructor(services: Services, seams: RoutingSeams, handler: RequestListener) {
+  constructor(services: ServicesHere, seams: ClusterSeams, handler: RequestListener) {
     const { membership, calls, handlers } = seams;
     const { world, catalog, directory: placements, users } = services;
     const { host } = world;

@@ -9,10 +9,10 @@ import {
   parseJson,
 } from '../http/json-value.js';
 import { MergedToken } from './merged-token.js';
-import type { OwnedPart, Owners } from './owners.js';
+import type { Owners } from './owners.js';
 import type { PassedReply } from './passed-request.js';
 import { assertServed, sendOn, wholeReply } from './replies.js';
-import { type Instead, outcomeUnknown, type Requests } from './requests.js';
+import type { Instead, Requests } from './requests.js';
 
 const INFO_BYTES_MAX = 1024 * 1024;
 
@@ -81,7 +81,7 @@ export class WholeDatabase {
       for (const { node } of [...this.#owners.parts(name)].reverse()) {
         if (done.has(node.identity)) continue;
         await reply?.body.return();
-        reply = await this.#each(exchange, { node }, instead);
+        reply = await this.#requests.writeTo(exchange, node, instead);
         await assertServed(reply);
         done.add(node.identity);
       }
@@ -90,15 +90,6 @@ export class WholeDatabase {
       return reply;
     });
     await sendOn(exchange, last);
-  }
-
-  async #each(exchange: Exchange, { node }: Pick<OwnedPart, 'node'>, instead: Instead) {
-    try {
-      return await this.#requests.toNode(exchange, node, instead);
-    } catch (error) {
-      if (error instanceof DivanError && error.code === 'UNREACHABLE') throw outcomeUnknown(error);
-      throw error;
-    }
   }
 }
 

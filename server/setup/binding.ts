@@ -4,8 +4,9 @@
  */
 import { type AddressInfo, isIP, isIPv6 } from 'node:net';
 import type { Config } from '../config/config.js';
+import { NO_FILE } from '../config/setting.js';
 import { environmentName, SETTINGS, type SettingName } from '../config/settings.js';
-import { refused } from './turns.js';
+import { refused } from './refused.js';
 
 export interface Binding {
   /** An IP address, or localhost. */
@@ -97,12 +98,16 @@ export function checkPort(value: unknown): number {
   throw refused(`\`port\` must be an integer from 1 to ${PORT_MAX}`);
 }
 
-/** The URL under which other nodes reach this one: what is configured, else the host in its name. `port` is the one that it listens at. */
+/**
+ * The URL under which other nodes reach this one: what is configured, else the host in its name, by https if it has a certificate. `port` is the
+ * one that it listens at.
+ */
 export function advertisedUrl(config: Config, port: number): string {
   const configured = config.get('node/advertise');
   if (configured !== '') return configured.replace(/\/$/, '');
   const name = config.get('node/name');
-  return urlOf('http', name.slice(name.indexOf('@') + 1), port);
+  const scheme = config.get('chttpd/cert_file') === NO_FILE ? 'http' : 'https';
+  return urlOf(scheme, name.slice(name.indexOf('@') + 1), port);
 }
 
 /** REQUIRES: `host` is a name or an IP address. */

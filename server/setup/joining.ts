@@ -14,9 +14,9 @@ import { isObject, type JsonObject, type JsonValue, memberOf } from '../http/jso
 import type { ServerHost } from '../world.js';
 import { urlOf } from './binding.js';
 import { assertProtocol, nodeJson, nodeOf } from './node-json.js';
+import { refused } from './refused.js';
 import type { SetupHttp, SetupReply } from './setup-http.js';
 import type { SetupRecord } from './setup-record.js';
-import { refused } from './turns.js';
 
 export interface NodeToAdd {
   readonly user: string;
@@ -63,7 +63,7 @@ export class Joining {
 
   constructor(parts: JoiningParts) {
     this.#parts = parts;
-    parts.cluster.handlers.on(JOIN_CALL, (call) => this.#joined(call));
+    parts.cluster.handlers.on(JOIN_CALL, (call) => this.#joined(call), 'strangers too');
   }
 
   /**

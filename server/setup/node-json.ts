@@ -1,17 +1,15 @@
 /** What nodes tell each other of themselves in the setup. What comes from elsewhere is checked before anything is done with it. */
 
+import { isIdentity } from '../cluster/incarnations.js';
+import { isNodeName, isNodeUrl } from '../cluster/node-shape.js';
 import type { Node } from '../cluster/peers.js';
 import { isObject, type JsonObject, type JsonValue, memberOf } from '../http/json-value.js';
-import { refused } from './turns.js';
+import { refused } from './refused.js';
 
 export interface NodeSelf extends Node {
   /** The protocol of its calls. */
   readonly protocol: number;
 }
-
-const NAME = /^[A-Za-z0-9_-]{1,64}@[A-Za-z0-9.:-]{1,255}$/;
-const IDENTITY = /^[0-9a-f]{32}$/;
-const URL_PATTERN = /^https?:\/\/[A-Za-z0-9.:[\]-]{1,260}$/;
 
 export function nodeJson({ name, identity, url }: Node, protocol: number): JsonObject {
   return { name, identity, url, protocol };
@@ -25,13 +23,9 @@ export function nodeOf(value: JsonValue | undefined, what: string): NodeSelf {
   const url = memberOf(value, 'url');
   const protocol = memberOf(value, 'protocol');
   if (
-    typeof name === 'string' &&
-    NAME.test(name) &&
-    typeof identity === 'string' &&
-    IDENTITY.test(identity) &&
-    typeof url === 'string' &&
-    URL_PATTERN.test(url) &&
-    URL.canParse(url) &&
+    isNodeName(name) &&
+    isIdentity(identity) &&
+    isNodeUrl(url) &&
     typeof protocol === 'number' &&
     Number.isSafeInteger(protocol)
   ) {

@@ -47,10 +47,10 @@ const NOT_CONNECTED = new Set([
 export class UndiciSetupHttp implements SetupHttp {
   readonly #agent: Agent;
 
-  /** `ca`: texts of certificates that are trusted besides those that everybody trusts. */
-  constructor(ca?: readonly string[]) {
+  /** `ca`: the authorities whose certificates are taken, in PEM; undefined for those that Node.js trusts. */
+  constructor(ca: string | undefined) {
     this.#agent = new Agent({
-      connect: { timeout: CONNECT_MS, ...(ca === undefined ? {} : { ca: [...ca] }) },
+      connect: { timeout: CONNECT_MS, ...(ca === undefined ? {} : { ca }) },
       connections: 4,
       pipelining: 0,
       headersTimeout: ANSWER_MS,

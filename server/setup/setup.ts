@@ -14,6 +14,7 @@ import type { Node } from '../cluster/peers.js';
 import type { Config } from '../config/config.js';
 import type { JsonObject, JsonValue } from '../http/json-value.js';
 import type { NodeRecords } from '../node-records.js';
+import { Turns } from '../turns.js';
 import type { ServerHost } from '../world.js';
 import {
   advertisedUrl,
@@ -27,10 +28,10 @@ import {
 } from './binding.js';
 import { Joining, type NodeToAdd } from './joining.js';
 import { nodeOf } from './node-json.js';
+import { refused } from './refused.js';
 import type { SetupHttp } from './setup-http.js';
 import type { SetupRecord, SetupState } from './setup-record.js';
 import { Sharing } from './sharing.js';
-import { refused, Turns } from './turns.js';
 
 export interface SetupOptions {
   readonly host: ServerHost;
@@ -89,6 +90,8 @@ export interface RemoteEnabling {
 const SYSTEM_DATABASES = ['_users', '_replicator', '_global_changes'];
 const SINGLE_NODE_DATABASES = ['_users', '_replicator'];
 const HELLO_MS = 5000;
+/** So many changes wait, and the one that is being made. */
+const CHANGES_MAX = 16;
 
 export class Setup {
   readonly #options: SetupOptions;
@@ -96,6 +99,8 @@ export class Setup {
   readonly #joining: Joining;
   readonly #sharing: Sharing;
   #mover: PortMover | undefined;
+  /** Never rejects. */
+  #announced: Promise<void> = Promise.resolve();
 
   constructor(options: SetupOptions) {
     const { host, log, record, admins, identity, credentials, cluster, http } = options;
@@ -150,7 +155,7 @@ export class Setup {
 
   /** State 1 to 2. Throws `BAD_REQUEST`, `UNAUTHORIZED`, `UNAVAILABLE`, and what the disk throws. */
   enable(enabling: Enabling): Promise<Done> {
-    return this.#turns.run(async () => {
+    return this.#inTurn(async () => {
       await this.#assertMayEnable(enabling);
       const { config } = this.#options;
       return await this.#bindAndKeep(enabling, bindingFor(config, enabling.binding), false);
@@ -159,7 +164,7 @@ export class Setup {
 
   /** State 1 to a finished cluster of one. Throws as `enable`. */
   enableSingleNode(enabling: Enabling, databases = SINGLE_NODE_DATABASES): Promise<Done> {
-    return this.#turns.run(async () => {
+    return this.#inTurn(async () => {
       await this.#assertMayEnable(enabling);
       // Before it says that all is done; a repetition finds them there.
       await this.#createDatabases(databases);
@@ -207,7 +212,7 @@ export class Setup {
 
   /** Adds a node; `evenIfFinished` is for who knows what that means. Throws `BAD_REQUEST` with why not, with nothing changed. */
   addNode(wanted: NodeToAdd, evenIfFinished: boolean): Promise<Done> {
-    return this.#turns.run(async () => {
+    return this.#inTurn(async () => {
       const { record, log } = this.#options;
       this.#assertEnabled();
       if (this.state === 'cluster_finished' && !evenIfFinished) {
@@ -236,15 +241,15 @@ export class Setup {
       throw refused('that is this node itself');
     }
     // It does not wait: two nodes that add each other would wait for ever.
-    if (this.#turns.isBusy) {
+    if (this.#turns.unfinished > 0) {
       throw refused('the setup of this node is being changed at this moment; try again');
     }
-    return await this.#turns.run(() => this.#joining.receive({ cookie, from }));
+    return await this.#inTurn(() => this.#joining.receive({ cookie, from }));
   }
 
   /** State 2 to 3; nothing is done in state 3. `mayBeAlone`: without any other node. Throws `BAD_REQUEST`, with the state unchanged. */
   finish(mayBeAlone: boolean, databases = SYSTEM_DATABASES): Promise<Done> {
-    return this.#turns.run(async () => {
+    return this.#inTurn(async () => {
       this.#assertEnabled();
       if (this.state === 'cluster_finished') return { warnings: [] };
       this.#assertCoordinator();
@@ -263,7 +268,7 @@ export class Setup {
 
   /** Removes a member by its name. Throws `BAD_REQUEST`. */
   removeNode(name: string): Promise<Done> {
-    return this.#turns.run(async () => {
+    return this.#inTurn(async () => {
       this.#assertEnabled();
       if (this.state !== 'cluster_finished') this.#assertCoordinator();
       const { heldBy, cluster } = this.#options;
@@ -289,7 +294,15 @@ export class Setup {
 
   async close(): Promise<void> {
     await this.#sharing.close();
+    await this.#announced;
     await this.#options.http.close();
+  }
+
+  /** One change after another. Throws what `work` throws, and `UNAVAILABLE` if too many wait. */
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#turns.unfinished < CHANGES_MAX) return this.#turns.run(work);
+    const reason = 'too many changes of the setup wait; try again later';
+    return Promise.reject(new DivanError('UNAVAILABLE', reason));
   }
 
   get #record(): SetupState {
@@ -374,9 +387,14 @@ export class Setup {
     throw refused(`the admin ${name} is there already, with another password`);
   }
 
+  /** Others have known this node under another name or URL, if it was started with other settings. */
   #tellUrl(port: number): void {
-    const { credentials, config } = this.#options;
+    const { credentials, config, cluster, log } = this.#options;
     credentials.self = { ...credentials.self, url: advertisedUrl(config, port) };
+    const announce = () => cluster.members.announce();
+    this.#announced = this.#announced.then(announce).catch((err: unknown) => {
+      log.error({ err }, 'the other nodes could not be told where this one is now');
+    });
   }
 
   async #addMember(node: Node): Promise<void> {

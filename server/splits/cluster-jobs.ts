@@ -67,15 +67,14 @@ const KEYS_MAX = 100_000;
 
 export class ClusterJobs {
   readonly #own: OwnJobs;
-  readonly #name: string;
-  readonly #peers: JobPeers | undefined;
+  readonly #membership: Membership;
+  readonly #calls: PeerCalls;
 
-  /** `name`: of this node if it is alone, and `peers` is undefined. */
-  constructor(own: OwnJobs, name: string, peers: JobPeers | undefined) {
+  constructor(own: OwnJobs, { membership, calls, handlers }: JobPeers) {
     this.#own = own;
-    this.#name = name;
-    this.#peers = peers;
-    if (peers !== undefined) own.answer(peers.handlers);
+    this.#membership = membership;
+    this.#calls = calls;
+    own.answer(handlers);
   }
 
   /** The names of all nodes. */
@@ -292,15 +291,15 @@ export class ClusterJobs {
   }
 
   get #self(): Node {
-    return this.#peers?.membership.self ?? { name: this.#name, identity: '', url: '' };
+    return this.#membership.self;
   }
 
   get #members(): readonly Node[] {
-    return this.#peers?.membership.list() ?? [this.#self];
+    return this.#membership.list();
   }
 
   get #others(): readonly Node[] {
-    return this.#peers?.membership.others() ?? [];
+    return this.#membership.others();
   }
 
   #named(name: string): Node {
@@ -346,11 +345,8 @@ export class ClusterJobs {
     read: (answer: JsonObject) => T,
     timeoutMs = ASK_MS,
   ): Promise<T> {
-    const { identity } = this.#self;
-    if (this.#peers === undefined || node.identity === identity) {
-      return read(await this.#own.do(operation, head));
-    }
-    const answer = await this.#peers.calls.call(node, `jobs/${operation}`, head, { timeoutMs });
+    if (isSame(node, this.#self)) return read(await this.#own.do(operation, head));
+    const answer = await this.#calls.call(node, `jobs/${operation}`, head, { timeoutMs });
     try {
       return read(answer);
     } catch (error) {

@@ -9,19 +9,22 @@
 import type { Logger } from 'pino';
 import { DivanError } from '../../engine/errors.js';
 import type { ActiveTasks } from '../active-tasks.js';
+import type { ClusterSeams } from '../cluster/parts.js';
 import type { Node } from '../cluster/peers.js';
 import type { Config } from '../config/config.js';
 import type { Catalog } from '../databases/catalog.js';
 import type { Compactions } from '../databases/compaction.js';
 import type { Database } from '../databases/database.js';
 import { namesOfShardFile } from '../databases/shard-map.js';
+import { settledOrAborted } from '../settled-or-aborted.js';
+import { Turns } from '../turns.js';
 import type { ServerWorld } from '../world.js';
 import type { JobRunner, SplitJob } from './job.js';
 import { jobIdOf } from './job-id.js';
 import { JobScheduler } from './job-scheduler.js';
 import { type JobStatus, statusOf } from './job-status.js';
 import { type JobRecords, JobStore } from './job-store.js';
-import { type JobSwitch, NodeSwitch, SharedSwitch, type SharedSwitchParts } from './job-switch.js';
+import { JobSwitch } from './job-switch.js';
 import { ManagedJob } from './managed-job.js';
 import { newJob } from './new-job.js';
 import {
@@ -31,7 +34,6 @@ import {
   type MovePlanning,
   planJob,
 } from './plan-job.js';
-import { Turns } from './turns.js';
 
 export interface JobManagerOptions {
   readonly world: ServerWorld;
@@ -42,10 +44,9 @@ export interface JobManagerOptions {
   readonly catalog: Catalog;
   readonly compactions: Pick<Compactions, 'isRequested'>;
   readonly runner: JobRunner;
-  /** Undefined on a node alone. */
-  readonly moves?: MovePlanning | undefined;
-  /** Where the switch is shared with other nodes; undefined for a node alone. */
-  readonly shared?: Omit<SharedSwitchParts, 'host'> | undefined;
+  readonly moves: MovePlanning;
+  /** Has the switch. */
+  readonly cluster: Pick<ClusterSeams, 'records' | 'membership'>;
 }
 
 /** How long the removal of a job that is past the map waits for its end; it happens in any case. */
@@ -66,15 +67,11 @@ export class JobManager {
   #lastTime = 0;
 
   private constructor(options: JobManagerOptions) {
-    const { world, records } = options;
+    const { world, records, cluster } = options;
     this.#options = options;
     this.#store = new JobStore(records);
     this.#scheduler = new JobScheduler({ ...options, host: world.host });
-    const { shared } = options;
-    this.#switch =
-      shared === undefined
-        ? new NodeSwitch(this.#store)
-        : new SharedSwitch({ ...shared, host: world.host }, this.#store);
+    this.#switch = new JobSwitch(cluster.records, cluster.membership);
   }
 
   /** Finds the jobs that there are; none is run before `begin`. Throws `CORRUPT`. */
@@ -102,9 +99,8 @@ export class JobManager {
       }
     }
     this.#switch.onChange(() => this.#follow());
-    const waiting = this.#switch.open(this.#closing.signal);
-    if (waiting === undefined) this.#scheduler.open();
-    else this.#settle(waiting.then(() => this.#openScheduler()));
+    const heard = settledOrAborted(this.#switch.heard(), this.#closing.signal);
+    this.#settle(heard.then(() => this.#openScheduler()));
   }
 
   #openScheduler(): void {

@@ -30,8 +30,7 @@ export interface LiveJobOptions {
   readonly workers: number | undefined;
   /** Undefined to go on at one rate, however late the event loop is. */
   readonly watchEventLoop: (() => EventLoopWatch) | undefined;
-  /** Undefined on a node alone. */
-  readonly moves?: MoveSource | undefined;
+  readonly moves: MoveSource;
 }
 
 export class LiveJobRunner implements JobRunner {
@@ -48,13 +47,13 @@ export class LiveJobRunner implements JobRunner {
     const database = this.#databaseOf(job);
     // What it copied may never have come into the map: it is for `discard` to remove both that and the sources.
     if (database === undefined) throw new DivanError('NOT_FOUND', 'the database was deleted');
-    if (job.type === 'move') await this.#moveAway(context, database);
+    if (job.type === 'move') await this.#options.moves.run(context, database);
     else if (!hasMoved(database, job)) await this.#move(context, database);
     await this.#removeSources(context, database);
   }
 
   async discard(job: SplitJob): Promise<void> {
-    if (job.type === 'move') await this.#options.moves?.discard(job);
+    if (job.type === 'move') await this.#options.moves.discard(job);
     else await this.#discardCopies(job);
     // Of a database that is gone nobody else removes what is not in its map any more.
     if (this.#databaseOf(job) === undefined) await this.#removeFiles(job);
@@ -70,17 +69,11 @@ export class LiveJobRunner implements JobRunner {
   }
 
   hold(job: SplitJob): void {
-    if (job.type === 'move') this.#options.moves?.hold(job);
-  }
-
-  async #moveAway(context: JobContext, database: Database): Promise<void> {
-    const { moves } = this.#options;
-    if (moves === undefined) throw new DivanError('NOT_FOUND', 'there is no other node');
-    await moves.run(context, database);
+    if (job.type === 'move') this.#options.moves.hold(job);
   }
 
   setRate(job: SplitJob, rate: number | undefined): void {
-    this.#options.moves?.setRate(job, rate);
+    this.#options.moves.setRate(job, rate);
     const configured = this.#options.config.get('reshard/rate');
     this.#pacers.get(job.id)?.setLimit(rate ?? (configured === 0 ? undefined : configured));
   }

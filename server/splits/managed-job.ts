@@ -4,12 +4,12 @@
  * What the manager does with one job happens in its `turns`; what changes its record, in the order of the calls of `change`, since a run
  * changes it too.
  */
+import { Turns } from '../turns.js';
 import type { JobContext, JobEvent, JobReport, JobState, SplitJob } from './job.js';
 import { withEvent } from './job-events.js';
 import type { JobRun } from './job-run.js';
 import type { JobStore } from './job-store.js';
 import { isForward } from './phases.js';
-import { Turns } from './turns.js';
 
 /** What of a job can change, and what is to be told of the change. */
 export interface JobChange

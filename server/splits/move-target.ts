@@ -21,6 +21,7 @@ import type { ShardPool } from '../databases/shard-pool.js';
 import { removeFile } from '../durable-names.js';
 import { type JsonObject, memberOf, optionalString, requiredString } from '../http/json-value.js';
 import type { NodeRecords } from '../node-records.js';
+import { Turns } from '../turns.js';
 import type { ServerWorld } from '../world.js';
 import {
   ARRIVAL_PREFIX,
@@ -33,7 +34,6 @@ import {
   wholeOf,
 } from './arrival-record.js';
 import { ArrivingFile, readPiece } from './arriving-file.js';
-import { Turns } from './turns.js';
 
 export interface MoveTargetParts {
   readonly world: ServerWorld;

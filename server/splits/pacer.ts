@@ -1,9 +1,9 @@
 /**
  * Has a job give way to the requests that the server answers meanwhile, by its rate: how much it copies and verifies in a second.
  *
- * The rule: ten times a second it looks how late the event loop was on average since the look before. If that was more than
- * `LATE_MS`, the rate falls to half of what it was, down to a thirty-second of the limit, so that the job comes to its end even beside a
- * server that is never idle; otherwise it rises by a sixty-fourth of the limit, up to the limit. It begins at an eighth of the limit.
+ * The rule: it begins at a quarter of the limit. Ten times a second it looks how late the event loop was on average since the look before. If
+ * that was more than `LATE_MS`, the rate falls to half of what it was, but not below that quarter: from there down requests gain next to
+ * nothing, and beside a server that is never idle a job would take many times as long. Otherwise it rises by a sixty-fourth of the limit.
  * The limit is that of the job, or `reshard/rate`; where there is none, nothing is held back.
  *
  * The threads that copy also leave the processors to the thread that serves (see the engine's `Crew`), and what runs on that thread itself,
@@ -19,8 +19,7 @@ export const LOOK_MS = 100;
 export const LATE_MS = 1;
 const FALL = 0.5;
 const RISE_SHARE = 1 / 64;
-const LEAST_SHARE = 1 / 32;
-const FIRST_SHARE = 1 / 8;
+const LEAST_SHARE = 1 / 4;
 
 export interface PacerOptions {
   readonly host: Host;
@@ -40,7 +39,7 @@ export class Pacer {
 
   constructor(options: PacerOptions) {
     this.#options = options;
-    this.#share = options.loop === undefined ? 1 : FIRST_SHARE;
+    this.#share = options.loop === undefined ? 1 : LEAST_SHARE;
     if (options.loop !== undefined) this.#lookLater(options.loop);
   }
 

@@ -58,8 +58,7 @@ export interface Planning {
   readonly bytesDone: (job: SplitJob) => number;
   /** Whether the compaction of a database was asked for, and is not over. */
   readonly isCompacting: (database: Database) => boolean;
-  /** Undefined on a node alone. */
-  readonly moves: MovePlanning | undefined;
+  readonly moves: MovePlanning;
 }
 
 /** Knows of other nodes. */
@@ -118,7 +117,6 @@ async function planMove(
   sources: readonly Source[],
   target: string,
 ): Promise<JobPlan> {
-  if (moves === undefined) throw new DivanError('BAD_REQUEST', 'there is no other node');
   const bytes = await bytesOf(sources);
   const { to, freeBytes } = await moves.room(target);
   const targets = sources.map(({ range, file }) => ({ range, file }));

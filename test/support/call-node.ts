@@ -1,7 +1,6 @@
 /** A server that is a node of a cluster: with an identity, the cookie, and calls that tests make of it. */
 import type { Test } from 'tap';
 import type { CallServer } from '../../server/cluster/call-server.js';
-import { httpCluster } from '../../server/cluster/http-cluster.js';
 import { HttpPeerCalls } from '../../server/cluster/http-peer-calls.js';
 import type { ClusterParts } from '../../server/cluster/parts.js';
 import {
@@ -18,6 +17,8 @@ export interface CallNodeOptions extends TestServerOptions {
   readonly name?: string;
   /** Null for none. */
   readonly cookie?: string | null;
+  /** True if it answers as the members say, else everybody who has the cookie. */
+  readonly isStrict?: boolean;
 }
 
 export class CallNode {
@@ -31,12 +32,13 @@ export class CallNode {
   }
 
   static async open(t: Test, options: CallNodeOptions = {}): Promise<CallNode> {
-    const { name = 'a@127.0.0.1', cookie = COOKIE, ...rest } = options;
-    const server = await TestServer.open(t, { ...rest, cluster: { open: httpCluster(undefined) } });
+    const { name = 'a@127.0.0.1', cookie = COOKIE, isStrict = false, ...rest } = options;
+    const server = await TestServer.open(t, rest);
     const opened = new CallNode(server, name);
     const { credentials } = opened.cluster;
     credentials.self = opened.node;
     credentials.cookie = cookie ?? undefined;
+    if (!isStrict) credentials.mayCall = () => true;
     return opened;
   }
 

@@ -3,7 +3,7 @@ import type { PlantedBug } from './edited-copy.js';
 
 const RECORD = 'server/cluster/cluster-record.js';
 const RECORDS = 'server/cluster/cluster-records.js';
-const DATABASE = 'server/cluster/database-record.js';
+const DATABASE = 'server/cluster/incarnations.js';
 const LINK = 'server/cluster/peer-link.js';
 const SPREAD = 'server/cluster/spread.js';
 

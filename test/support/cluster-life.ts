@@ -7,14 +7,13 @@ import { isDivanError } from '../../engine/errors.js';
 import {
   type Incarnation,
   liveIncarnations,
-  nextSuffix,
-  withIncarnation,
   withoutIncarnations,
-} from '../../server/cluster/database-record.js';
+} from '../../server/cluster/incarnations.js';
 import { startSplits, stopSplits } from '../../server/cluster/split-switch.js';
 import { type JsonObject, memberOf } from '../../server/http/json-value.js';
 import { ClusterModel } from './cluster-model.js';
 import { whileEnding } from './ended-stops.js';
+import { nextSuffix, withIncarnation } from './incarnations.js';
 import {
   isOfCrash,
   type RunningNode,
@@ -264,7 +263,9 @@ class ClusterLife {
     // Changes that know nothing of a removal, or of a deletion, are not to outdo it by their number.
     for (let time = 0; time < 3; time++) {
       await this.#change(node, `member/${node.node.identity}`, (value) =>
-        memberOf(value ?? {}, 'state') === 'member' ? { ...value, url: `u${time}` } : undefined,
+        memberOf(value ?? {}, 'state') === 'member'
+          ? { ...value, url: `http://u${time}.test` }
+          : undefined,
       );
       await this.#change(node, 'admin/a', (value) => {
         const password = memberOf(value ?? {}, 'password');

@@ -4,11 +4,11 @@
  * of it, and in the end all nodes have the same.
  */
 
-import type { Incarnation } from '../../server/cluster/database-record.js';
-import { isDeleted, liveIncarnations } from '../../server/cluster/database-record.js';
-import type { NewRow } from '../../server/cluster/rows.js';
+import type { Incarnation } from '../../server/cluster/incarnations.js';
+import { isDeleted, liveIncarnations } from '../../server/cluster/incarnations.js';
 import { memberOf } from '../../server/http/json-value.js';
 import { RecordWatch } from './record-watch.js';
+import type { NewRow } from './rows.js';
 import type { RunningNode } from './simulated-cluster.js';
 
 interface Stop {

@@ -12,7 +12,6 @@ export function clusterOf({ records, membership, calls, handlers }: ClusterSeams
         protocol: PROTOCOL,
         trust: () => undefined,
         yieldToOthers: async () => undefined,
-        caughtUp: async () => undefined,
         close: async () => undefined,
       };
     },

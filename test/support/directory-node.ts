@@ -1,17 +1,17 @@
 /** A node of a `FakeCluster`: the parts of a server that have to do with where databases are. */
 import type { Storage } from '../../engine/file/storage.js';
-import { CacheSpace } from '../../engine/shard/cache-space.js';
 import { CallHandlers, type Node } from '../../server/cluster/peers.js';
-import { Catalog, type NewDatabase } from '../../server/databases/catalog.js';
+import type { Catalog } from '../../server/databases/catalog.js';
 import type { Database } from '../../server/databases/database.js';
 import { databaseKey, readDatabaseValue } from '../../server/databases/database-record.js';
 import { ClusterDirectory } from '../../server/databases/directory.js';
-import { ShardPool } from '../../server/databases/shard-pool.js';
-import { NodeRecords } from '../../server/node-records.js';
+import type { NewDatabase } from '../../server/databases/placement.js';
+import type { ShardPool } from '../../server/databases/shard-pool.js';
+import type { NodeRecords } from '../../server/node-records.js';
 import { EagerHost } from './eager-host.js';
 import { type FakeCluster, FakeRecords } from './fake-cluster.js';
+import { openKeptParts } from './kept-parts.js';
 
-export const DATA_DIR = '/data';
 const TURNS_MAX = 20_000;
 
 /** Its clock can be set. */
@@ -64,14 +64,7 @@ export class DirectoryNode {
     const host = new SkewedHost(seed * 100 + index);
     host.skewMs = skewMs;
     const world = { storage, host };
-    const records = await NodeRecords.open(world, DATA_DIR);
-    const pool = new ShardPool(world, {
-      openMax: 100,
-      idleMs: 1e9,
-      cache: new CacheSpace(64 * 1024),
-      overlayBytes: 64 * 1024,
-    });
-    const catalog = await Catalog.open(world, { records, pool, dataDir: DATA_DIR });
+    const { records, pool, catalog } = await openKeptParts(world);
     const shared = new FakeRecords(cluster, node, records);
     const handlers = new CallHandlers();
     const membership = cluster.membership(node);

@@ -3,15 +3,8 @@
  * everywhere at once, unless nodes are cut off from one another.
  */
 import { DivanError } from '../../engine/errors.js';
-import { joinDatabases } from '../../server/cluster/database-record.js';
-import {
-  type Call,
-  type CallHandlers,
-  type Node,
-  type PeerCalls,
-  StreamedAnswer,
-  type StreamedReply,
-} from '../../server/cluster/peers.js';
+import { joinDatabases } from '../../server/cluster/incarnations.js';
+import type { CallHandlers, Node, PeerCalls } from '../../server/cluster/peers.js';
 import type {
   Membership,
   Reached,
@@ -19,8 +12,9 @@ import type {
   SharedRecords,
 } from '../../server/cluster/shared-records.js';
 import { readRow } from '../../server/databases/database-row.js';
-import { isObject, type JsonObject, parseJson } from '../../server/http/json-value.js';
+import type { JsonObject } from '../../server/http/json-value.js';
 import type { NodeRecords } from '../../server/node-records.js';
+import { carriedCalls, fixedMembers, handlerOf, jsonCopy, testNodes } from './calls-in-memory.js';
 
 const PREFIX = 'cluster/';
 
@@ -40,11 +34,7 @@ export class FakeCluster {
   isCut: (a: string, b: string) => boolean = () => false;
 
   constructor(count: number) {
-    this.nodes = Array.from({ length: count }, (_, index) => ({
-      name: `node${index + 1}@test`,
-      identity: String(index + 1).padStart(32, '0'),
-      url: `http://node${index + 1}.test`,
-    }));
+    this.nodes = testNodes(count);
   }
 
   /** A member that another one reaches. Throws `UNREACHABLE`. */
@@ -62,7 +52,6 @@ export class FakeCluster {
   }
 
   membership(self: Node): Membership {
-    const others = this.nodes.filter((node) => node !== self);
     const isReached = (to: string) => {
       try {
         return this.reached(self.identity, to) !== undefined;
@@ -70,54 +59,19 @@ export class FakeCluster {
         return false;
       }
     };
-    return {
-      self,
-      list: () => this.places.get(self.identity) ?? this.nodes,
-      others: () => others,
-      find: (identity) => this.nodes.find((node) => node.identity === identity),
-      named: (name) => this.nodes.find((node) => node.name === name),
-      add: () => Promise.reject(new Error('the members stay')),
-      remove: () => Promise.reject(new Error('the members stay')),
-      isReached,
-    };
+    const list = () => this.places.get(self.identity) ?? this.nodes;
+    return { ...fixedMembers(self, this.nodes), list, isReached };
   }
 
   calls(self: Node): PeerCalls {
-    const answer = async (peer: Node, name: string, head: JsonObject, body: Call['body']) => {
+    return carriedCalls(async (peer, name, call) => {
       const { handlers } = this.reached(self.identity, peer.identity);
-      const handler = handlers.find(name);
-      if (handler === undefined) throw new DivanError('PEER', `nothing answers to ${name}`);
-      const { signal } = new AbortController();
-      const reply = await handler({ from: self.identity, head: copyOf(head), body, signal });
+      const reply = await handlerOf(handlers, name)({ from: self.identity, ...call });
       // It may have been cut off meanwhile: whether it was done is not known then.
       this.reached(self.identity, peer.identity);
       return reply;
-    };
-    return {
-      async call(peer, name, head) {
-        const reply = await answer(peer, name, head, nothing());
-        if (reply instanceof StreamedAnswer) throw new DivanError('PEER', `${name} has a body`);
-        return copyOf(reply);
-      },
-      async open(peer, name, head, body): Promise<StreamedReply> {
-        const reply = await answer(peer, name, head, body);
-        if (!(reply instanceof StreamedAnswer)) return { head: copyOf(reply), body: nothing() };
-        return { head: copyOf(reply.head), body: bytesOf(reply.body) };
-      },
-    };
+    });
   }
-}
-
-async function* nothing(): AsyncGenerator<Uint8Array, void> {}
-
-async function* bytesOf(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void> {
-  yield* body;
-}
-
-function copyOf(value: unknown): JsonObject {
-  const copy = parseJson(Buffer.from(JSON.stringify(value)));
-  if (isObject(copy)) return copy;
-  throw new TypeError('no object');
 }
 
 /** Where a node keeps its records. */
@@ -154,7 +108,7 @@ export class FakeRecords implements SharedRecords {
 
   get(key: string): JsonObject | undefined {
     const value = this.#records.get(PREFIX + key);
-    return value === undefined ? undefined : copyOf(value);
+    return value === undefined ? undefined : jsonCopy(value);
   }
 
   keys(prefix: string): string[] {
@@ -197,6 +151,11 @@ export class FakeRecords implements SharedRecords {
     }
     const isMajority = reached.length * 2 > this.#cluster.nodes.length;
     return { reached, missed, isMajority };
+  }
+
+  async caughtUp(): Promise<Reached> {
+    await this.#cluster.exchange();
+    return this.toMembers([]);
   }
 
   onChange(listener: (key: string) => void): () => void {

@@ -4,21 +4,13 @@
  */
 import { DivanError } from '../../engine/errors.js';
 import type { ClusterCredentials } from '../../server/cluster/credentials.js';
+import { Members } from '../../server/cluster/members.js';
 import type { ClusterFactory, ClusterParts } from '../../server/cluster/parts.js';
-import {
-  CallHandlers,
-  type Node,
-  type PeerCalls,
-  StreamedAnswer,
-} from '../../server/cluster/peers.js';
-import type {
-  Membership,
-  Reached,
-  RecordChange,
-  SharedRecords,
-} from '../../server/cluster/shared-records.js';
-import { isObject, type JsonObject, parseJson } from '../../server/http/json-value.js';
+import { CallHandlers, type Node, type PeerCalls } from '../../server/cluster/peers.js';
+import type { Reached, RecordChange, SharedRecords } from '../../server/cluster/shared-records.js';
+import { isObject, type JsonObject } from '../../server/http/json-value.js';
 import type { NodeRecords } from '../../server/node-records.js';
+import { carriedCalls, handlerOf, jsonCopy } from './calls-in-memory.js';
 
 interface Attached {
   readonly credentials: ClusterCredentials;
@@ -47,13 +39,12 @@ export class FakeNetwork {
     const parts: ClusterParts = {
       calls: this.#callsOf(credentials),
       handlers,
-      members: new FakeMembers(records, credentials),
+      members: records.members,
       records,
       protocol,
       trust: (identity) => this.trusted.push(identity),
       credentials,
       yieldToOthers: async () => undefined,
-      caughtUp: async () => undefined,
       close: async () => undefined,
     };
     return parts;
@@ -93,43 +84,27 @@ export class FakeNetwork {
   }
 
   #callsOf(from: ClusterCredentials): PeerCalls {
-    const call = (peer: Node, name: string, head: JsonObject) => this.#call(from, peer, name, head);
-    return { call, open: () => Promise.reject(new DivanError('PEER', 'no bodies here')) };
-  }
-
-  async #call(
-    from: ClusterCredentials,
-    peer: Node,
-    name: string,
-    head: JsonObject,
-  ): Promise<JsonObject> {
-    const [identity = ''] = [...this.#places].find(([, url]) => url === peer.url) ?? [];
-    const found = this.#attached.get(identity);
-    if (found === undefined || this.#silent.has(found.credentials.self.name)) {
-      const facts = { errno: 'ECONNREFUSED' };
-      throw new DivanError('UNREACHABLE', `${peer.name} does not answer`, facts);
-    }
-    const { cookie, self } = found.credentials;
-    if (cookie === undefined || cookie !== from.cookie) {
-      throw new DivanError('UNAUTHORIZED', 'another cookie, or none');
-    }
-    if (self.identity !== peer.identity) throw new DivanError('PEER', 'that is another node');
-    const handler = found.handlers.find(name);
-    if (handler === undefined) throw new DivanError('NOT_FOUND', `no call ${name}`);
-    const answer = await handler({
-      from: from.self.identity,
-      head: copyOf(head),
-      body: nothing(),
-      signal: new AbortController().signal,
+    return carriedCalls(async (peer, name, call) => {
+      const [identity = ''] = [...this.#places].find(([, url]) => url === peer.url) ?? [];
+      const found = this.#attached.get(identity);
+      if (found === undefined || this.#silent.has(found.credentials.self.name)) {
+        const facts = { errno: 'ECONNREFUSED' };
+        throw new DivanError('UNREACHABLE', `${peer.name} does not answer`, facts);
+      }
+      const { cookie, self } = found.credentials;
+      if (cookie === undefined || cookie !== from.cookie) {
+        throw new DivanError('UNAUTHORIZED', 'another cookie, or none');
+      }
+      if (self.identity !== peer.identity) throw new DivanError('PEER', 'that is another node');
+      return handlerOf(found.handlers, name)({ from: from.self.identity, ...call });
     });
-    if (answer instanceof StreamedAnswer) throw new DivanError('PEER', 'no bodies here');
-    return copyOf(answer);
   }
 }
 
 const PREFIX = 'cluster/';
 
 export class FakeRecords implements SharedRecords {
+  readonly members: Members;
   readonly #network: FakeNetwork;
   readonly #kept: NodeRecords;
   readonly #credentials: ClusterCredentials;
@@ -139,6 +114,7 @@ export class FakeRecords implements SharedRecords {
     this.#network = network;
     this.#kept = kept;
     this.#credentials = credentials;
+    this.members = new Members(credentials, this);
   }
 
   get(key: string): JsonObject | undefined {
@@ -166,9 +142,13 @@ export class FakeRecords implements SharedRecords {
 
   async toMembers(keys: readonly string[]): Promise<Reached> {
     const missed = await this.push(keys);
-    const all = membersOf(this, this.#credentials);
+    const all = this.members.list();
     const reached = all.filter((node) => !missed.includes(node));
     return { reached, missed, isMajority: reached.length > all.length / 2 };
+  }
+
+  caughtUp(): Promise<Reached> {
+    return this.toMembers([]);
   }
 
   onChange(listener: (key: string) => void): () => void {
@@ -179,8 +159,7 @@ export class FakeRecords implements SharedRecords {
   /** Gives records to all members; those that do not take them. */
   async push(keys: readonly string[]): Promise<Node[]> {
     const missed: Node[] = [];
-    for (const node of membersOf(this, this.#credentials)) {
-      if (node.identity === this.#credentials.self.identity) continue;
+    for (const node of this.members.others()) {
       const peer = this.#network.recordsOf(this.#credentials, node.identity);
       try {
         if (peer === undefined) throw new DivanError('UNREACHABLE', node.name);
@@ -211,76 +190,6 @@ export class FakeRecords implements SharedRecords {
 
   #row(key: string): JsonObject | undefined {
     const row = this.#kept.get(PREFIX + key);
-    return row === undefined ? undefined : copyOf(Object(row));
+    return row === undefined ? undefined : jsonCopy(row);
   }
 }
-
-class FakeMembers implements Membership {
-  readonly #records: FakeRecords;
-  readonly #credentials: ClusterCredentials;
-
-  constructor(records: FakeRecords, credentials: ClusterCredentials) {
-    this.#records = records;
-    this.#credentials = credentials;
-  }
-
-  get self(): Node {
-    return this.#credentials.self;
-  }
-
-  list(): readonly Node[] {
-    return membersOf(this.#records, this.#credentials);
-  }
-
-  others(): readonly Node[] {
-    return this.list().filter(({ identity }) => identity !== this.self.identity);
-  }
-
-  find(identity: string): Node | undefined {
-    return this.list().find((node) => node.identity === identity);
-  }
-
-  named(name: string): Node | undefined {
-    return this.list().find((node) => node.name === name);
-  }
-
-  async add({ identity, name, url }: Node): Promise<void> {
-    const named = this.named(name);
-    if (named !== undefined && named.identity !== identity) {
-      throw new DivanError('CONFLICT', `there is another ${name}`);
-    }
-    await this.#records.change(`member/${identity}`, (old) =>
-      old?.['name'] === name && old['url'] === url ? undefined : { name, url, state: 'member' },
-    );
-  }
-
-  async remove(identity: string): Promise<void> {
-    if (this.find(identity) === undefined) throw new DivanError('NOT_FOUND', identity);
-    await this.#records.change(`member/${identity}`, (old) => ({ ...old, state: 'left' }));
-  }
-
-  isReached(): boolean {
-    return true;
-  }
-}
-
-/** By their names; this node is always one. */
-function membersOf(records: FakeRecords, { self }: ClusterCredentials): Node[] {
-  const nodes = new Map([[self.identity, self]]);
-  for (const key of records.keys('member/')) {
-    const identity = key.slice('member/'.length);
-    const record = records.get(key) ?? {};
-    const { name, url, state } = record;
-    if (typeof name !== 'string' || typeof url !== 'string' || state !== 'member') continue;
-    if (identity !== self.identity) nodes.set(identity, { identity, name, url });
-  }
-  return [...nodes.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
-}
-
-function copyOf(value: object): JsonObject {
-  const copy = parseJson(Buffer.from(JSON.stringify(value)));
-  if (isObject(copy)) return copy;
-  throw new RangeError('not an object');
-}
-
-async function* nothing(): AsyncGenerator<Uint8Array, void> {}

@@ -6,12 +6,11 @@ import type { Test } from 'tap';
 import { DivanError } from '../../engine/errors.js';
 import { MemoryStorage } from '../../engine/file/memory-storage.js';
 import {
+  type Call,
   type CallHandler,
   CallHandlers,
-  type CallOptions,
   type Node,
   type PeerCalls,
-  StreamedAnswer,
 } from '../../server/cluster/peers.js';
 import type {
   Membership,
@@ -20,7 +19,7 @@ import type {
 } from '../../server/cluster/shared-records.js';
 import type { SettingName } from '../../server/config/settings.js';
 import type { JsonObject } from '../../server/http/json-value.js';
-import { isObject, parseJson } from '../../server/http/json-value.js';
+import { carriedCalls, fixedMembers, jsonCopy } from './calls-in-memory.js';
 import { clusterOf } from './cluster-seams.js';
 import { listOf, TestServer } from './server.js';
 
@@ -122,7 +121,7 @@ export class MemoryNetwork {
   seamsOf(self: Node) {
     const handlers = this.#handlers.get(self.identity) ?? new CallHandlers();
     return {
-      records: this.#recordsOf(self),
+      records: this.#recordsOf(),
       membership: this.#membershipOf(self),
       calls: this.#callsOf(self),
       handlers,
@@ -139,27 +138,17 @@ export class MemoryNetwork {
   }
 
   #callsOf(self: Node): PeerCalls {
-    return {
-      call: async (peer, name, head, options) => {
-        const answer = await this.#ask(self, peer, name, head, nothing(), options);
-        return answer instanceof StreamedAnswer ? answer.head : answer;
-      },
-      open: async (peer, name, head, body, options) => {
-        const answer = await this.#ask(self, peer, name, head, body, options);
-        if (!(answer instanceof StreamedAnswer)) throw new DivanError('PEER', 'no body');
-        const cut = this.#cutBetween(self, peer);
-        return { head: copy(answer.head), body: this.#relay(answer.body, cut) };
-      },
-    };
+    return carriedCalls(
+      (peer, name, call) => this.#ask(self, peer, name, call),
+      (peer, body) => this.#relay(body, this.#cutBetween(self, peer)),
+    );
   }
 
   async #ask(
     self: Node,
     peer: Node,
     name: string,
-    head: JsonObject,
-    body: AsyncIterable<Uint8Array>,
-    options: CallOptions = {},
+    call: Pick<Call, 'head' | 'body' | 'signal'>,
   ): ReturnType<CallHandler> {
     const cut = this.#cutBetween(self, peer);
     const handler = this.#handlers.get(peer.identity)?.find(name);
@@ -167,20 +156,20 @@ export class MemoryNetwork {
       throw new DivanError('UNREACHABLE', 'cut off', { errno: 'ECONNREFUSED' });
     }
     this.calls.set(name, (this.calls.get(name) ?? 0) + 1);
-    const signal = AbortSignal.any([cut, options.signal ?? cut]);
+    const signal = AbortSignal.any([cut, call.signal]);
     const lost = new Promise<never>((_, reject) => {
       const fail = () => reject(new DivanError('UNREACHABLE', 'the connection was lost'));
       signal.addEventListener('abort', fail, { once: true });
     });
     lost.catch(() => undefined);
-    const relayed = this.#relay(body, signal);
+    const body = this.#relay(call.body, signal);
     if (name === 'request' && this.moved > 0) {
       this.moved--;
-      if (this.readFirst) for await (const _ of relayed);
+      if (this.readFirst) for await (const _ of body);
       throw new DivanError('MOVED', 'not here any more');
     }
-    const call = { from: self.identity, head: copy(head), body: relayed, signal };
-    const answer = await Promise.race([handler(call), lost]);
+    const carried = { from: self.identity, head: call.head, body, signal };
+    const answer = await Promise.race([handler(carried), lost]);
     if (name !== 'request' || this.lost === 0) return answer;
     this.lost--;
     throw new DivanError('UNREACHABLE', 'the reply was lost');
@@ -219,48 +208,34 @@ export class MemoryNetwork {
   }
 
   #membershipOf(self: Node): Membership {
-    return {
-      self,
-      list: () => this.nodes,
-      others: () => this.nodes.filter(({ identity }) => identity !== self.identity),
-      find: (identity) => this.nodes.find((node) => node.identity === identity),
-      named: (name) => this.nodes.find((node) => node.name === name),
-      add: async () => undefined,
-      remove: async () => undefined,
-      isReached: (identity) => this.#cuts.get(identity)?.signal.aborted === false,
-    };
+    const isReached = (identity: string) => this.#cuts.get(identity)?.signal.aborted === false;
+    return { ...fixedMembers(self, this.nodes), isReached };
   }
 
-  #recordsOf(self: Node): SharedRecords {
+  #recordsOf(): SharedRecords {
     const records = this.#records;
     const get = (key: string) => {
       const value = records.get(key);
-      return value === undefined ? undefined : copy(value);
+      return value === undefined ? undefined : jsonCopy(value);
     };
     const change = async (key: string, make: RecordChange) => {
       const value = make(get(key));
       if (value === undefined) return;
-      records.set(key, copy(value));
+      records.set(key, jsonCopy(value));
       for (const listener of [...this.#listeners]) listener(key);
     };
+    const all = async () => ({ reached: this.nodes, missed: [], isMajority: true });
     return {
       get,
       change,
       settleRow: change,
       keys: (prefix) => [...records.keys()].filter((key) => key.startsWith(prefix)).sort(),
-      toMembers: async () => ({ reached: this.nodes, missed: [], isMajority: self !== undefined }),
+      toMembers: all,
+      caughtUp: all,
       onChange: (listener) => {
         this.#listeners.add(listener);
         return () => this.#listeners.delete(listener);
       },
     };
   }
-}
-
-async function* nothing(): AsyncGenerator<Uint8Array, void> {}
-
-/** As it is after its way over a connection. */
-function copy(value: JsonObject): JsonObject {
-  const parsed = parseJson(Buffer.from(JSON.stringify(value)));
-  return isObject(parsed) ? parsed : {};
 }

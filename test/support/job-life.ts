@@ -8,6 +8,7 @@ import { namesOfShardFile } from '../../server/databases/shard-map.js';
 import type { JobRequest } from '../../server/splits/plan-job.js';
 import { JobNode } from './job-node.js';
 import { JobWriter } from './job-writer.js';
+import { makeWhole } from './kept-parts.js';
 import { setTurns } from './rewrite-workload.js';
 import { randomInt, seededRandom } from './seed.js';
 import { CrashError, SimulatedDisk } from './simulated-disk.js';
@@ -47,15 +48,7 @@ export class JobLife {
 
   async perform(): Promise<void> {
     await this.#start();
-    await this.log.write('database', NAME, () => {
-      const options = {
-        q: 1,
-        copies: 1,
-        hashRule: 'document',
-        security: new Uint8Array(),
-      } as const;
-      return this.#running.catalog.create(NAME, options);
-    });
+    await this.log.write('database', NAME, () => makeWhole(this.#running, NAME, { q: 1 }));
     const writers = ['a', 'b'].map((name) => this.#writer(name));
     await this.#untilKilled(async () => {
       // A job that was stopped finds then that it lacks purges which nobody can tell it of.

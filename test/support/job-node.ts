@@ -1,17 +1,17 @@
 /** The parts of a server that keep something, with the manager of jobs among them, on a storage that loses power. */
 import pino from 'pino';
-import { CacheSpace } from '../../engine/shard/cache-space.js';
 import { ActiveTasks } from '../../server/active-tasks.js';
-import { Catalog } from '../../server/databases/catalog.js';
-import { ShardPool } from '../../server/databases/shard-pool.js';
-import { NodeRecords } from '../../server/node-records.js';
-import { JobManager } from '../../server/splits/job-manager.js';
-import { LiveJobRunner } from '../../server/splits/live-job-runner.js';
+import type { Catalog } from '../../server/databases/catalog.js';
+import type { ShardPool } from '../../server/databases/shard-pool.js';
+import { openJobs } from '../../server/node-jobs.js';
+import type { NodeRecords } from '../../server/node-records.js';
+import type { JobManager } from '../../server/splits/job-manager.js';
 import { EagerHost } from './eager-host.js';
+import { DATA_DIR, openKeptParts } from './kept-parts.js';
+import { loneSeams } from './lone-seams.js';
 import { configOf } from './server-world.js';
 import type { SimulatedDisk } from './simulated-disk.js';
 
-export const DATA_DIR = '/data';
 /** A job that has not ended after so many turns of the event loop never will. */
 const TURNS_MAX = 50_000;
 
@@ -37,14 +37,7 @@ export class JobNode {
   static async start(disk: SimulatedDisk, seed: number): Promise<JobNode> {
     const host = new EagerHost(seed);
     const world = { storage: disk.ofProcess(), host };
-    const records = await NodeRecords.open(world, DATA_DIR);
-    const pool = new ShardPool(world, {
-      openMax: 100,
-      idleMs: 1e9,
-      cache: new CacheSpace(64 * 1024),
-      overlayBytes: 64 * 1024,
-    });
-    const catalog = await Catalog.open(world, { records, pool, dataDir: DATA_DIR });
+    const { records, pool, catalog } = await openKeptParts(world);
     const config = configOf(
       '[couchdb]',
       `database_dir = ${DATA_DIR}`,
@@ -53,21 +46,15 @@ export class JobNode {
       'max_write_pause = 60000',
       'retry_interval = 100',
     );
-    const jobs = JobManager.open({
-      world,
-      config,
-      records,
-      tasks: new ActiveTasks(host),
-      log: pino({ level: 'silent' }),
-      catalog,
-      compactions: { isRequested: () => false },
-      runner: new LiveJobRunner({
-        ...{ world, config, catalog, pool },
-        dataDir: DATA_DIR,
-        workers: 0,
-        watchEventLoop: undefined,
-      }),
-    });
+    const jobs = openJobs(
+      { world, config, log: pino({ level: 'silent' }), rewriteWorkers: 0 },
+      await loneSeams(records),
+      {
+        ...{ records, pool, catalog },
+        tasks: new ActiveTasks(host),
+        compactions: { isRequested: () => false },
+      },
+    );
     // What fails here is tried again by whoever settles next.
     catalog.settle(() => undefined);
     jobs.begin();

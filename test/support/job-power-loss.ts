@@ -6,7 +6,8 @@
 import { isDivanError } from '../../engine/errors.js';
 import { damages, Found } from './job-findings.js';
 import { JobLife, NAME, SCENARIOS, type Scenario } from './job-life.js';
-import { DATA_DIR, JobNode } from './job-node.js';
+import { JobNode } from './job-node.js';
+import { DATA_DIR } from './kept-parts.js';
 import { seededRandom } from './seed.js';
 import {
   type CrashClass,

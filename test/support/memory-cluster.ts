@@ -3,23 +3,12 @@
  * whom they reach. A node can be cut off, and answers can get lost.
  */
 import { DivanError } from '../../engine/errors.js';
-import { joinDatabases } from '../../server/cluster/database-record.js';
-import {
-  type Call,
-  CallHandlers,
-  type CallOptions,
-  type Node,
-  type PeerCalls,
-  StreamedAnswer,
-} from '../../server/cluster/peers.js';
-import type {
-  Membership,
-  Reached,
-  RecordChange,
-  SharedRecords,
-} from '../../server/cluster/shared-records.js';
-import { isObject, type JsonObject, memberOf, parseJson } from '../../server/http/json-value.js';
+import { joinDatabases } from '../../server/cluster/incarnations.js';
+import { CallHandlers, type Node, type PeerCalls } from '../../server/cluster/peers.js';
+import type { Reached, RecordChange, SharedRecords } from '../../server/cluster/shared-records.js';
+import { type JsonObject, memberOf } from '../../server/http/json-value.js';
 import type { ClusterOptions } from '../../server/node-cluster.js';
+import { carriedCalls, fixedMembers, handlerOf, jsonCopy, testNodes } from './calls-in-memory.js';
 import { clusterOf } from './cluster-seams.js';
 
 interface Versioned {
@@ -47,11 +36,7 @@ export class MemoryCluster {
   readonly #records = new Map<string, MemoryRecords>();
 
   constructor(count: number) {
-    this.nodes = Array.from({ length: count }, (_, index) => ({
-      name: `node${index + 1}@test`,
-      identity: String(index + 1).padStart(32, '0'),
-      url: `http://node${index + 1}.test`,
-    }));
+    this.nodes = testNodes(count);
     for (const node of this.nodes) {
       this.#records.set(node.identity, new MemoryRecords(this, node));
     }
@@ -78,7 +63,7 @@ export class MemoryCluster {
     const records = this.records(self);
     records.begin(isDead);
     const calls = this.#calls(self, isDead);
-    return clusterOf({ records, membership: this.#membership(self), calls, handlers });
+    return clusterOf({ records, membership: fixedMembers(self, this.nodes), calls, handlers });
   }
 
   /** A node answers no more. */
@@ -90,75 +75,26 @@ export class MemoryCluster {
     return this.away.has(a.identity) || this.away.has(b.identity);
   }
 
-  #membership(self: Node): Membership {
-    const others = this.nodes.filter((node) => node !== self);
-    return {
-      self,
-      list: () => this.nodes,
-      others: () => others,
-      find: (identity) => this.nodes.find((node) => node.identity === identity),
-      named: (name) => this.nodes.find((node) => node.name === name),
-      add: () => Promise.reject(new Error('the members stay')),
-      remove: () => Promise.reject(new Error('the members stay')),
-      isReached: () => true,
-    };
-  }
-
   #calls(self: Node, isSelfDead: () => boolean): PeerCalls {
-    const send = async (
-      peer: Node,
-      name: string,
-      head: JsonObject,
-      body: Call['body'],
-      signal: AbortSignal,
-    ) => {
+    return carriedCalls(async (peer, name, call) => {
       const running = this.#handlers.get(peer.identity);
-      const fate = this.fate(peer, name, head);
+      const fate = this.fate(peer, name, call.head);
       const isAway = running === undefined || running.isDead() || this.isCut(self, peer);
       if (isAway || isSelfDead() || fate === 'not sent') {
         throw new DivanError('UNREACHABLE', `${peer.name} does not answer`);
       }
       const { handlers, isDead } = running;
       this.calls.push({ to: peer.name, name });
-      const handler = handlers.find(name);
-      if (handler === undefined) throw new DivanError('PEER', `nothing answers to ${name}`);
-      const call = { from: self.identity, head: copyOf(head), body, signal };
-      const answer = await handler(call).catch((error: unknown) => {
+      const handler = handlerOf(handlers, name);
+      const answer = await handler({ from: self.identity, ...call }).catch((error: unknown) => {
         if (!isDead()) throw error;
       });
       // It may have gone or been cut off meanwhile: whether it was done is not known then.
       const isGone = this.#handlers.get(peer.identity) !== running || this.isCut(self, peer);
       if (answer !== undefined && !isGone && !isDead() && fate === 'done') return answer;
       throw new DivanError('UNREACHABLE', `${peer.name} broke off`);
-    };
-    return {
-      call: async (peer, name, head, options) => {
-        const answer = await send(peer, name, head, nothing(), signalOf(options));
-        return copyOf(answer instanceof StreamedAnswer ? answer.head : answer);
-      },
-      open: async (peer, name, head, body, options) => {
-        const answer = await send(peer, name, head, body, signalOf(options));
-        if (!(answer instanceof StreamedAnswer)) return { head: copyOf(answer), body: nothing() };
-        return { head: copyOf(answer.head), body: bytesOf(answer.body) };
-      },
-    };
+    });
   }
-}
-
-function signalOf(options: CallOptions | undefined): AbortSignal {
-  return options?.signal ?? new AbortController().signal;
-}
-
-async function* nothing(): AsyncGenerator<Uint8Array, void> {}
-
-async function* bytesOf(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void> {
-  yield* body;
-}
-
-function copyOf(value: unknown): JsonObject {
-  const copy = parseJson(Buffer.from(JSON.stringify(value)));
-  if (isObject(copy)) return copy;
-  throw new TypeError('no object');
 }
 
 export class MemoryRecords implements SharedRecords {
@@ -175,7 +111,7 @@ export class MemoryRecords implements SharedRecords {
 
   get(key: string): JsonObject | undefined {
     const record = this.#records.get(key);
-    return record === undefined ? undefined : copyOf(record.value);
+    return record === undefined ? undefined : jsonCopy(record.value);
   }
 
   keys(prefix: string): string[] {
@@ -217,6 +153,11 @@ export class MemoryRecords implements SharedRecords {
     }
   }
 
+  caughtUp(): Promise<Reached> {
+    this.exchange();
+    return this.toMembers([]);
+  }
+
   onChange(listener: (key: string) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -225,10 +166,6 @@ export class MemoryRecords implements SharedRecords {
   /** The node is started anew. */
   begin(isDead: () => boolean): void {
     this.#isDead = isDead;
-    this.#listeners.clear();
-  }
-
-  forgetListeners(): void {
     this.#listeners.clear();
   }
 

@@ -36,3 +36,12 @@ export async function outcomeOf(promise: Promise<unknown>): Promise<unknown> {
     throw error;
   }
 }
+
+/** What a promise gives, or is rejected with. */
+export async function settled(promise: Promise<unknown>): Promise<unknown> {
+  try {
+    return await promise;
+  } catch (error) {
+    return error;
+  }
+}

@@ -3,7 +3,7 @@
  * epochs, and nothing goes but for a reason that stays. What a node had once it has after a crash.
  */
 import { type ClusterRecords, nodeOfRow } from '../../server/cluster/cluster-records.js';
-import { isDeleted } from '../../server/cluster/database-record.js';
+import { isDeleted } from '../../server/cluster/incarnations.js';
 import type { Node } from '../../server/cluster/peers.js';
 import { type JsonObject, memberOf } from '../../server/http/json-value.js';
 

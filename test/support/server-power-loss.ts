@@ -7,18 +7,18 @@
  * acknowledged one. Documents and settings belong to one making of a database, which its security object names.
  */
 import { isDivanError } from '../../engine/errors.js';
-import { CacheSpace } from '../../engine/shard/cache-space.js';
-import { Catalog } from '../../server/databases/catalog.js';
+import type { Host } from '../../engine/file/host.js';
+import type { Catalog } from '../../server/databases/catalog.js';
 import type { Database } from '../../server/databases/database.js';
-import { ShardPool } from '../../server/databases/shard-pool.js';
-import { NodeRecords } from '../../server/node-records.js';
+import type { ShardPool } from '../../server/databases/shard-pool.js';
+import type { NodeRecords } from '../../server/node-records.js';
+import { DATA_DIR, type KeptParts, makeWhole, openKeptParts } from './kept-parts.js';
 import { randomInt, seededRandom } from './seed.js';
 import { VirtualServerHost } from './server-world.js';
 import { type CrashClass, CrashError, type CrashState, SimulatedDisk } from './simulated-disk.js';
 
 const STEPS = 14;
 const NAMES = ['a', 'b/c'];
-const DATA_DIR = '/data';
 /** How often a process is killed in a life. */
 const KILLS = 2;
 
@@ -82,25 +82,19 @@ class Node {
   readonly records: NodeRecords;
   readonly pool: ShardPool;
   readonly catalog: Catalog;
+  readonly host: Host;
 
-  private constructor(records: NodeRecords, pool: ShardPool, catalog: Catalog) {
+  private constructor({ records, pool, catalog, host }: KeptParts) {
     this.records = records;
     this.pool = pool;
     this.catalog = catalog;
+    this.host = host;
   }
 
   /** Starts as `DivanServer.build` does. */
   static async start(disk: SimulatedDisk, seed: number): Promise<Node> {
     const world = { storage: disk.ofProcess(), host: new VirtualServerHost(seed) };
-    const records = await NodeRecords.open(world, DATA_DIR);
-    const pool = new ShardPool(world, {
-      openMax: 100,
-      idleMs: 1e9,
-      cache: new CacheSpace(64 * 1024),
-      overlayBytes: 64 * 1024,
-    });
-    const catalog = await Catalog.open(world, { records, pool, dataDir: DATA_DIR });
-    return new Node(records, pool, catalog);
+    return new Node(await openKeptParts(world));
   }
 
   /** Ends what it began, as a server that goes on running would. */
@@ -173,7 +167,8 @@ class Life {
     }
   }
 
-  async #step({ catalog, records }: Node): Promise<void> {
+  async #step(node: Node): Promise<void> {
+    const { catalog, records } = node;
     const name = NAMES[randomInt(this.#random, NAMES.length)] ?? '';
     const database = catalog.find(name);
     const choice = this.#random();
@@ -182,19 +177,19 @@ class Life {
       await this.#write('record config/x', JSON.stringify(value), () =>
         records.set('config/x', value),
       );
-    } else if (database === undefined) await this.#make(catalog, name);
+    } else if (database === undefined) await this.#make(node, name);
     else if (choice < 0.4) {
       await this.#write(`database ${name}`, '', () => catalog.remove(name));
     } else if (choice < 0.6) await this.#change(database);
     else await this.#put(database);
   }
 
-  async #make(catalog: Catalog, name: string): Promise<void> {
+  async #make(node: Node, name: string): Promise<void> {
     const making = ++this.#making;
     const settings = this.#version(`settings ${making}`, securityOf(making, 0));
     await this.#write(`database ${name}`, String(making), async () => {
       const security = Buffer.from(securityOf(making, 0));
-      await catalog.create(name, { q: 2, copies: 1, hashRule: 'document', security });
+      await makeWhole(node, name, { q: 2, security });
       settings.acknowledged = this.disk.ops.length;
     });
   }

@@ -13,6 +13,7 @@ import { Listener, listenerOptions } from '../../server/listener.js';
 import type { ClusterOptions } from '../../server/node-cluster.js';
 import { DivanServer } from '../../server/server.js';
 import type { JobRunner } from '../../server/splits/job.js';
+import { readCertificate } from '../../server/tls-files.js';
 import type { ServerHost } from '../../server/world.js';
 
 export const ADMIN = 'admin:secret-of-the-tests';
@@ -72,18 +73,24 @@ export class TestServer {
   readonly dataDir: string;
   readonly log: readonly LogEntry[];
   readonly #admin: string | undefined;
+  readonly #scheme: 'http' | 'https';
   #closing: Promise<void> | undefined;
 
   private constructor(
     server: DivanServer,
     listener: Listener,
-    parts: { dataDir: string; log: LogEntry[]; admin: string | undefined },
+    parts: Pick<TestServer, 'dataDir'> & {
+      readonly log: LogEntry[];
+      readonly admin: string | undefined;
+      readonly scheme: 'http' | 'https';
+    },
   ) {
     this.server = server;
     this.listener = listener;
     this.dataDir = parts.dataDir;
     this.log = parts.log;
     this.#admin = parts.admin;
+    this.#scheme = parts.scheme;
   }
 
   /** Starts one; it is closed at the end of the test, which fails if the server logged an error. */
@@ -104,14 +111,16 @@ export class TestServer {
       runner: options.runner,
       cluster: options.cluster,
     });
+    const certificate = await readCertificate(storage, config);
     const listener = await Listener.open(realServerHost, server.handler, {
-      ...listenerOptions(config),
+      ...listenerOptions(config, certificate),
       host: '127.0.0.1',
       port: 0,
     });
     server.services.metrics.watch(listener);
     server.services.setup.attach(listener);
-    const running = new TestServer(server, listener, { dataDir, log: entries, admin });
+    const scheme = certificate === undefined ? 'http' : 'https';
+    const running = new TestServer(server, listener, { dataDir, log: entries, admin, scheme });
     t.teardown(async () => {
       await running.close();
       if (options.dataDir === undefined) await rm(dataDir, { recursive: true });
@@ -123,7 +132,7 @@ export class TestServer {
   }
 
   get url(): string {
-    return `http://127.0.0.1:${this.listener.address.port}`;
+    return `${this.#scheme}://127.0.0.1:${this.listener.address.port}`;
   }
 
   /** What it logged of failures. */
@@ -183,6 +192,18 @@ export class TestServer {
     await this.listener.close();
     await this.server.close();
   }
+}
+
+/** The beginning of a body, until it has something. */
+export async function readUntil(response: Response, pattern: RegExp): Promise<string> {
+  let text = '';
+  const reader = response.body?.getReader();
+  while (reader !== undefined && !pattern.test(text)) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    text += Buffer.from(value).toString();
+  }
+  return text;
 }
 
 /** The value of an `Authorization` header for `user:password`. */

@@ -34,7 +34,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['engine/shard/'],
   ['engine/rewrite/'],
   ['engine/index.ts'],
-  ['server/world.ts', 'server/durable-names.ts', 'server/settled-or-aborted.ts'],
+  ['server/world.ts', 'server/durable-names.ts', 'server/settled-or-aborted.ts', 'server/turns.ts'],
   ['server/node-records.ts', 'server/uuids.ts', 'server/active-tasks.ts'],
   ['server/config/'],
   ['server/auth/caller.ts'],

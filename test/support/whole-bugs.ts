@@ -70,7 +70,7 @@ export const WHOLE_BUGS: readonly PlantedBug[] = [
   },
   {
     name: 'what was deleted is forgotten',
-    file: 'server/cluster/database-record.js',
+    file: 'server/cluster/incarnations.js',
     find: 'deleted: Object.fromEntries(deleted) };',
     replace: 'deleted: {} };',
   },

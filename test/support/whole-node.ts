@@ -135,6 +135,7 @@ export class WholeNode {
       const records = await ClusterRecords.open(stored, identity);
       watch(credentials.self, records);
       const members = new Members(credentials, records);
+      credentials.mayCall = members.mayCall.bind(members);
       const handlers = new CallHandlers();
       const signer = new CallSigner(host, credentials);
       const calls = network.callsOf(identity, () => !process.isDead, signer);
@@ -145,9 +146,6 @@ export class WholeNode {
         protocol: PROTOCOL,
         trust: (other) => members.trust(other),
         yieldToOthers: () => records.yieldToOthers(),
-        caughtUp: async (timeoutMs) => {
-          await spread.caughtUp(timeoutMs);
-        },
         close: async () => spread.close(),
       };
     };

@@ -4,7 +4,6 @@
  */
 import t, { type Test } from 'tap';
 import { nodeStorage } from '../../../engine/file/node-storage.js';
-import { httpCluster } from '../../../server/cluster/http-cluster.js';
 import { CallHandlers } from '../../../server/cluster/peers.js';
 import { clusterOf } from '../../support/cluster-seams.js';
 import { eventually } from '../../support/directory-node.js';
@@ -83,8 +82,7 @@ t.test('a database from before there were records', async (t) => {
 
 t.test('a deletion that may be on the disk', async (t) => {
   const storage = new FailingStorage(nodeStorage);
-  const cluster = { open: httpCluster(undefined) };
-  const server = await TestServer.open(t, { storage, cluster, mayLogErrors: true });
+  const server = await TestServer.open(t, { storage, mayLogErrors: true });
   t.equal((await server.put('/db?q=2')).status, 201);
   t.equal((await server.put('/db/a', {})).status, 201);
   const onlyPath = (path: string) => path.includes('node.divan');
@@ -101,7 +99,7 @@ t.test('a deletion that may be on the disk', async (t) => {
   }
   t.equal(put.status, 201, 'until it is sure that it stays');
   await server.close();
-  const again = await TestServer.open(t, { cluster, dataDir: server.dataDir });
+  const again = await TestServer.open(t, { dataDir: server.dataDir });
   t.equal((await again.get('/db/b')).status, 200);
   await again.close();
 });

@@ -3,7 +3,7 @@
  * Method: a real server with `_global_changes`, feeds before and after things happen.
  */
 import t, { type Test } from 'tap';
-import { listOf, memberOf, TestServer } from '../../support/server.js';
+import { listOf, memberOf, readUntil, TestServer } from '../../support/server.js';
 
 async function prepared(t: Test): Promise<TestServer> {
   const server = await TestServer.open(t);
@@ -88,17 +88,6 @@ t.test('as it happens', async (t) => {
   const late = await server.get('/_db_updates?feed=longpoll&since=now&timeout=100');
   t.same(told(late.body), []);
 });
-
-async function readUntil(response: Response, pattern: RegExp): Promise<string> {
-  let text = '';
-  const reader = response.body?.getReader();
-  while (reader !== undefined && !pattern.test(text)) {
-    const { done, value } = await reader.read();
-    if (done) break;
-    text += Buffer.from(value).toString();
-  }
-  return text;
-}
 
 t.test('many at once', async (t) => {
   const server = await prepared(t);

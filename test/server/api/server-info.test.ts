@@ -16,6 +16,22 @@ t.test('what the server says of itself', async (t) => {
   t.match(await server.get('/_nothing'), { status: 404, body: { error: 'not_found' } });
 });
 
+t.test('in maintenance load balancers are sent elsewhere, and requests served', async (t) => {
+  const server = await TestServer.open(t);
+  const setting = '/_node/_local/_config/couchdb/maintenance_mode';
+  for (const [mode, status] of [
+    ['true', 'maintenance_mode'],
+    ['nolb', 'nolb'],
+  ]) {
+    t.equal((await server.put(setting, JSON.stringify(mode))).status, 200);
+    t.match(await server.get('/_up', { as: null }), { status: 404, body: { status } });
+    t.equal((await server.get('/_all_dbs')).status, 200);
+  }
+  t.equal((await server.put(setting, '"no"')).status, 400);
+  t.equal((await server.put(setting, '"false"')).status, 200);
+  t.equal((await server.get('/_up', { as: null })).status, 200);
+});
+
 t.test('a database outlives a restart', async (t) => {
   const first = await TestServer.open(t);
   t.match(await first.put('/db'), { status: 201, body: { ok: true } });

@@ -100,7 +100,7 @@ t.test('bad requests for a job', async (t) => {
     [{ shard, part: 4 }, 400, /takes no member "part"/],
     [{ shard, type: 'copy' }, 400, /`type`/],
     [{ shard, type: 'move' }, 400, /`target`/],
-    [{ shard, type: 'move', target: NODE }, 400, /no other node/],
+    [{ shard, type: 'move', target: NODE }, 400, /`target` must be the name of another node/],
     [{ shards }, 400, /takes no member "shards"/],
     [{ type: 'merge', shard }, 400, /takes no member "shard"/],
     [{ type: 'merge', shards, parts: 2 }, 400, /takes no member "parts"/],

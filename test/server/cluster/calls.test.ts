@@ -10,6 +10,7 @@ import { DivanError } from '../../../engine/errors.js';
 import { PROTOCOL } from '../../../server/cluster/call-signature.js';
 import { StreamedAnswer } from '../../../server/cluster/peers.js';
 import { CallNode, callerOf, chunksOf, echo, textOf } from '../../support/call-node.js';
+import { settled } from '../../support/outcome.js';
 import { realServerHost } from '../../support/server.js';
 
 const MIB = 1024 * 1024;
@@ -74,7 +75,7 @@ t.test('what is thrown there is thrown here', async (t) => {
     await t.rejects(a.peers.call(b.node, 'moved', {}), error);
     await t.rejects(a.peers.open(b.node, 'moved', {}, chunksOf('x')), error);
   }
-  const defect = await outcome(a.peers.call(b.node, 'defect', {}));
+  const defect = await settled(a.peers.call(b.node, 'defect', {}));
   t.match(defect, { code: 'PEER', message: /^the node b@127\.0\.0\.1 failed; its log has more/ });
   t.match(b.server.errors[0], { call: 'defect', err: { message: 'a secret of the other node' } });
   await t.rejects(a.peers.call(b.node, 'nothing', {}), { code: 'PEER', message: /nothing/ });
@@ -82,14 +83,6 @@ t.test('what is thrown there is thrown here', async (t) => {
   t.same(late.head, { ok: true });
   await t.rejects(textOf(late.body), { code: 'CONFLICT', message: 'in the end' });
 });
-
-async function outcome(work: Promise<unknown>): Promise<unknown> {
-  try {
-    return await work;
-  } catch (error) {
-    return error;
-  }
-}
 
 t.test('300 MB each way, in little memory', async (t) => {
   const a = await CallNode.open(t);

@@ -20,6 +20,7 @@ import { Listener, listenerOptions } from '../../../server/listener.js';
 import { readAuthorities, readCertificate } from '../../../server/tls-files.js';
 import { CallNode, COOKIE, callerOf, chunksOf, echo, textOf } from '../../support/call-node.js';
 import { newCertificate } from '../../support/certificate.js';
+import { settled } from '../../support/outcome.js';
 import { realServerHost } from '../../support/server.js';
 
 const PROGRAM = fileURLToPath(new URL('../../support/call-node-process.js', import.meta.url));
@@ -42,14 +43,6 @@ async function processNode(t: Test): Promise<{ node: Node; stop: () => void; goO
   };
 }
 
-async function outcome(work: Promise<unknown>): Promise<unknown> {
-  try {
-    return await work;
-  } catch (error) {
-    return error;
-  }
-}
-
 t.test('a node that is stopped', async (t) => {
   const a = await CallNode.open(t);
   const b = await CallNode.open(t, { name: 'b@127.0.0.1' });
@@ -59,7 +52,7 @@ t.test('a node that is stopped', async (t) => {
   stop();
   const options = { timeoutMs: 1500 };
   const start = performance.now();
-  const stuck = Array.from({ length: 200 }, () => outcome(a.peers.call(node, 'head', {}, options)));
+  const stuck = Array.from({ length: 200 }, () => settled(a.peers.call(node, 'head', {}, options)));
   for (let i = 0; i < 100; i++) {
     const before = performance.now();
     await a.peers.call(b.node, 'head', {});
@@ -68,14 +61,14 @@ t.test('a node that is stopped', async (t) => {
   for (const error of await Promise.all(stuck)) t.match(error, { code: /UNREACHABLE|UNAVAILABLE/ });
   t.ok(performance.now() - start < 5000, 'all end in bounded time');
   const before = performance.now();
-  const failing = await outcome(a.peers.call(node, 'head', {}, options));
+  const failing = await settled(a.peers.call(node, 'head', {}, options));
   t.match(failing, { code: 'UNREACHABLE', facts: { errno: 'EHOSTDOWN' } });
   t.ok(performance.now() - before < 500, 'now calls fail at once');
   goOn();
   const end = performance.now() + 15_000;
   let answer: unknown;
   while (performance.now() < end && answer === undefined) {
-    const got = await outcome(a.peers.call(node, 'head', { back: true }, options));
+    const got = await settled(a.peers.call(node, 'head', { back: true }, options));
     if (got instanceof Error) await delay(50);
     else answer = got;
   }
@@ -133,7 +126,7 @@ t.test('nodes that are none', async (t) => {
     Object.entries(odd).map(async ([what, text]) => {
       const node = await oddNode(t, (write) => write(text));
       const start = performance.now();
-      const error = await outcome(callerOf(t).call(node, 'head', {}, { timeoutMs: 400 }));
+      const error = await settled(callerOf(t).call(node, 'head', {}, { timeoutMs: 400 }));
       t.match(error, { code: /UNREACHABLE|PEER/ }, what);
       t.ok(performance.now() - start < 1500, `${what}, in time`);
     }),
@@ -174,7 +167,7 @@ t.test('whoever stalls in the middle of a body is cut off', async (t) => {
     await new Promise<void>((resolve) => (end = resolve));
   }
   const start = performance.now();
-  t.match(await outcome(a.peers.open(b.node, 'sink', {}, stalling())), {
+  t.match(await settled(a.peers.open(b.node, 'sink', {}, stalling())), {
     code: /UNREACHABLE|PEER/,
   });
   t.ok(performance.now() - start < 3000);
@@ -226,12 +219,12 @@ t.test('https', async (t) => {
   const long = await trusting.open(node, 'long', {}, chunksOf());
   t.equal((await textOf(long.body)).length, 1e6);
   t.ok(listener.connections > 0);
-  t.match(await outcome(callerOf(t).call(node, 'head', {})), {
+  t.match(await settled(callerOf(t).call(node, 'head', {})), {
     code: 'UNREACHABLE',
     facts: { errno: 'DEPTH_ZERO_SELF_SIGNED_CERT' },
   });
   const plain = { ...node, url: url.replace('https', 'http') };
-  t.match(await outcome(callerOf(t).call(plain, 'head', {})), { code: 'UNREACHABLE' });
+  t.match(await settled(callerOf(t).call(plain, 'head', {})), { code: 'UNREACHABLE' });
   // One that never shakes hands must not keep the server from stopping.
   const silent = connect(listener.address.port, '127.0.0.1');
   silent.on('error', () => undefined);

@@ -17,18 +17,23 @@ import { ClusterRecords } from '../../../server/cluster/cluster-records.js';
 import {
   isDeleted,
   liveIncarnations,
-  nextSuffix,
-  withIncarnation,
   withoutIncarnations,
-} from '../../../server/cluster/database-record.js';
+} from '../../../server/cluster/incarnations.js';
 import { compareBytes } from '../../../server/cluster/record-index.js';
 import { startSplits, stopReason, stopSplits } from '../../../server/cluster/split-switch.js';
 import type { JsonObject } from '../../../server/http/json-value.js';
+import { nextSuffix, withIncarnation } from '../../support/incarnations.js';
 import { randomInt, seededRandom, seedOf } from '../../support/seed.js';
 import { type RunningNode, SimulatedCluster } from '../../support/simulated-cluster.js';
 
 const ME = '1'.padStart(32, '0');
 const OTHER = '2'.padStart(32, '0');
+const NODE = { name: 'a@host', url: 'http://a:5984' };
+const URLS_OF_NONE = [
+  ...['', 'u', 'http://', 'ftp://a', 'file:///etc/passwd', 'http://a:99999'],
+  ...['http://a/', 'http://a/path', 'http://a?b', 'http://a#b', 'http://user:pass@a', 'http://u@a'],
+  ...['http://a b', 'http://a\n', ' http://a', 'http://a:5984:1', 'http://[::1', 7, null],
+];
 
 function anyRecord(random: () => number): ClusterRecord {
   const at = (count: number) => randomInt(random, count);
@@ -38,7 +43,7 @@ function anyRecord(random: () => number): ClusterRecord {
     incarnations[`i${by.slice(-1)}${at(3)}`] = { by, suffix: at(3), version: at(2) };
   }
   const values: readonly (readonly [string, JsonObject])[] = [
-    [`member/${ME}`, { name: 'a', url: `u${at(2)}`, state: at(2) === 0 ? 'left' : 'member' }],
+    [`member/${ME}`, { ...NODE, url: `http://u${at(2)}`, state: at(2) === 0 ? 'left' : 'member' }],
     ['admin/a', at(2) === 0 ? { deleted: true } : { password: at(3) }],
     ['setup', { finished: at(2) === 0 }],
     [`splits/${ME}`, at(2) === 0 ? { stopped: `${at(2)}` } : { started: true }],
@@ -72,7 +77,7 @@ t.test('merging is commutative, associative and idempotent', async (t) => {
 
 t.test('each kind has its rule', async (t) => {
   const member = (counter: number, state: string) =>
-    makeRecord(`member/${ME}`, counter, { name: 'a', url: 'u', state });
+    makeRecord(`member/${ME}`, counter, { ...NODE, state });
   t.equal(mergeRecords(member(1, 'left'), member(9, 'member')).counter, 1, 'who left stays away');
   t.throws(() => changedRecord(member(1, 'left'), `member/${ME}`, valueIn(member(2, 'member'))), {
     code: 'CONFLICT',
@@ -185,8 +190,10 @@ t.test('what no member may send changes nothing', async (t) => {
     ['admin/x', 1, 'text'],
     ['admin/', 1, { password: 1 }],
     ['admin/x', 1, { password: 1 }, 1],
-    [`member/${identity.slice(1)}`, 1, { name: 'x', url: 'u', state: 'member' }],
-    [`member/${identity}`, 1, { name: 'x', url: 'u', state: 'king' }],
+    [`member/${identity.slice(1)}`, 1, { ...NODE, state: 'member' }],
+    [`member/${identity}`, 1, { ...NODE, state: 'king' }],
+    [`member/${identity}`, 1, { ...NODE, name: 'no host', state: 'member' }],
+    ...URLS_OF_NONE.map((url) => [`member/${identity}`, 1, { ...NODE, url, state: 'member' }]),
     ['database/x', 1, { incarnations: {}, deleted: { me: 1 } }],
     ['database/x', 1, { incarnations: { i: {} }, deleted: {} }],
     [

@@ -4,7 +4,7 @@
  */
 import t from 'tap';
 import { evenRanges, FULL_RANGE } from '../../../engine/shard/hash.js';
-import { joinDatabases } from '../../../server/cluster/database-record.js';
+import { joinDatabases } from '../../../server/cluster/incarnations.js';
 import {
   type DatabaseValue,
   databaseJson,

@@ -10,7 +10,7 @@ import { FULL_RANGE } from '../../../engine/shard/hash.js';
 import { CallHandlers } from '../../../server/cluster/peers.js';
 import { UpdateWriter } from '../../../server/databases/update-writer.js';
 import { InProcessCluster } from '../../support/in-process-cluster.js';
-import { listOf, memberOf, realServerHost, TestServer } from '../../support/server.js';
+import { listOf, memberOf, readUntil, realServerHost, TestServer } from '../../support/server.js';
 
 /** The levels of what was logged. */
 const logged: unknown[] = [];
@@ -118,17 +118,6 @@ t.test('in all kinds of feeds', async (t) => {
   }
   assertQuiet(t, cluster);
 });
-
-async function readUntil(response: Response, pattern: RegExp): Promise<string> {
-  let text = '';
-  const reader = response.body?.getReader();
-  while (reader !== undefined && !pattern.test(text)) {
-    const { done, value } = await reader.read();
-    if (done) break;
-    text += Buffer.from(value).toString();
-  }
-  return text;
-}
 
 t.test('a node that is away', async (t) => {
   const cluster = await prepared(t);

@@ -9,6 +9,7 @@ import type { Storage } from '../../../engine/file/storage.js';
 import { readRow, rowKey } from '../../../server/databases/database-row.js';
 import { type DirectoryNode, eventually } from '../../support/directory-node.js';
 import { coverOf, FULL, Nodes } from '../../support/directory-nodes.js';
+import { makeWhole } from '../../support/kept-parts.js';
 import { outcomeOf } from '../../support/outcome.js';
 
 /** Names of shard files on a disk. */
@@ -103,14 +104,28 @@ t.test('suffixes grow, whatever the clock says, and no file is used again', asyn
   }
 });
 
+t.test('nobody finds a database half made', async (t) => {
+  const nodes = await Nodes.start(t, 1);
+  const { directory } = nodes.at(0);
+  const seen = new Set<string>();
+  directory.onChange((name) => {
+    const placement = directory.find(name);
+    seen.add(placement === undefined ? 'none' : coverOf(placement));
+    t.same(directory.names(), placement === undefined ? [] : [name]);
+  });
+  await nodes.at(0).create('db', { q: 4 });
+  t.same([...seen], ['none', FULL]);
+  await directory.remove('db');
+  t.same([...seen], ['none', FULL]);
+});
+
 t.test('a node alone does not use a file name again either', async (t) => {
   const nodes = await Nodes.start(t, 1);
   const { catalog, host } = nodes.at(0);
-  const options = { q: 1, copies: 1, hashRule: 'document', security: new Uint8Array(0) } as const;
-  const first = await catalog.create('x', options);
+  const first = await makeWhole({ catalog, host }, 'x', { q: 1 });
   await catalog.remove('x');
   host.skewMs = -1e9;
-  const second = await catalog.create('x', options);
+  const second = await makeWhole({ catalog, host }, 'x', { q: 1 });
   t.ok(second.map.timestamp > first.map.timestamp);
   t.ok(first.map.shards[0]?.file !== second.map.shards[0]?.file);
 });

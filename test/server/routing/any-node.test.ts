@@ -178,6 +178,11 @@ t.test(
       t.equal(status, 503, path);
       t.match(memberOf(body, 'reason'), /n2@127\.0\.0\.1/, path);
     }
+    const keys = ['db', 'none'];
+    t.same((await node.post('/_dbs_info', { keys })).body, [
+      { key: 'db', error: 'service_unavailable' },
+      { key: 'none', error: 'not_found' },
+    ]);
     const docs = [{ _id: gone }, { _id: `new-${there}` }, { _id: there }];
     const bulk = await node.post('/db/_bulk_docs', { docs });
     t.equal(bulk.status, 201);

@@ -264,7 +264,7 @@ t.test('a node that comes back hears of a stop before its jobs go on', async (t)
   await bed.runners[1]?.begun(0);
   await at(bed, 1).close();
   cluster.stopped(1);
-  // The stop does not get there, and no record when it comes back.
+  // The stop does not get there.
   cluster.away.add(cluster.node(1).identity);
   await at(bed, 0).put(SPLITS, { stop: 'while away' });
   cluster.away.clear();
@@ -274,8 +274,6 @@ t.test('a node that comes back hears of a stop before its jobs go on', async (t)
   await wait(50);
   t.equal(bed.runners[1]?.runs.length, 0);
   t.match((await at(bed, 0).get(`${JOBS}/${id}`)).body, { job_state: 'stopped' });
-  // It hears of the start in the same way: nobody says that it is stopped any more.
-  cluster.records(cluster.node(1)).forgetListeners();
   await at(bed, 0).put(SPLITS, { start: true });
   await bed.runners[1]?.begun(0);
   t.pass('it goes on');
@@ -290,17 +288,4 @@ t.test('a node that reaches nobody goes by what it has', async (t) => {
   await start(t, bed, 1, at(bed, 1).dataDir);
   await bed.runners[1]?.begun(0);
   t.pass('it goes on');
-});
-
-t.test('what stopped a server alone stops it in a cluster until it is started', async (t) => {
-  const alone = await TestServer.open(t, { runner: new FakeRunner() });
-  await alone.put(SPLITS, { stop: 'before' });
-  await alone.close();
-  const bed: Bed = { cluster: new MemoryCluster(2), servers: [], runners: [] };
-  await start(t, bed, 1);
-  const server = await start(t, bed, 0, alone.dataDir);
-  t.match((await server.get(SPLITS)).body, { state_reason: 'before' });
-  await until(() => at(bed, 1).server.services.jobs.stopReason === 'before');
-  await at(bed, 1).put(SPLITS, { start: true });
-  t.equal(server.server.services.jobs.stopReason, undefined);
 });

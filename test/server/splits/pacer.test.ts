@@ -24,19 +24,19 @@ function paced(): { host: VirtualHost; pacer: Pacer; loop: { lateMs: number; clo
 t.test('the rate follows the event loop', async (t) => {
   const { host, pacer, loop } = paced();
   pacer.setLimit(LIMIT);
-  t.equal(pacer.throttle.rate, LIMIT / 8, 'at first');
-  host.advance(8 * LOOK_MS);
-  t.equal(pacer.throttle.rate, LIMIT / 4, 'after eight looks at which it was not late');
-  t.equal(pacer.rate, LIMIT / 4);
+  t.equal(pacer.throttle.rate, LIMIT / 4, 'at first');
+  host.advance(16 * LOOK_MS);
+  t.equal(pacer.throttle.rate, LIMIT / 2, 'after sixteen looks at which it was not late');
+  t.equal(pacer.rate, LIMIT / 2);
   host.advance(10_000);
   t.equal(pacer.throttle.rate, LIMIT, 'never more than the limit');
   loop.lateMs = LATE_MS + 1;
   host.advance(LOOK_MS);
   t.equal(pacer.throttle.rate, LIMIT / 2, 'it falls at once');
   host.advance(10_000);
-  t.equal(pacer.throttle.rate, LIMIT / 32, 'but not to nothing');
+  t.equal(pacer.throttle.rate, LIMIT / 4, 'but not to nothing');
   pacer.setLimit(LIMIT / 2);
-  t.equal(pacer.throttle.rate, LIMIT / 64, 'of a new limit it takes the same share');
+  t.equal(pacer.throttle.rate, LIMIT / 8, 'of a new limit it takes the same share');
   pacer.setLimit(undefined);
   t.equal(pacer.rate, undefined);
   t.equal(pacer.throttle.rate, 0, 'where there is none nothing is held back');

@@ -1,7 +1,7 @@
 /** The memory and the event loop of this process, for the metrics of the server and for what gives way to its requests. */
 import { monitorEventLoopDelay } from 'node:perf_hooks';
-import type { ProcessMeter } from '../server/metrics.js';
-import type { EventLoopWatch } from '../server/world.js';
+import type { ProcessMeter } from '../../server/metrics.js';
+import type { EventLoopWatch } from '../../server/world.js';
 
 const NANOSECONDS = 1e6;
 /** How often the loop is looked at; what is late by less is not seen. */

@@ -38,26 +38,13 @@ export function isDeleted(value: JsonObject | undefined, by: string, suffix: num
   return suffix <= (deletedOf(value).get(by) ?? -1);
 }
 
-/** Greater than every suffix that this name ever had, as far as is known here; the time if that is more. */
-export function nextSuffix(value: JsonObject | undefined, secondsSince1970: number): number {
+/** A suffix that is greater than all that this name ever had, as far as is known here. */
+export function suffixAfter(value: JsonObject | undefined): number {
   const known = [
     ...liveIncarnations(value).map(({ suffix }) => suffix),
     ...deletedOf(value).values(),
   ];
-  return known.reduce((max, suffix) => Math.max(max, suffix + 1), secondsSince1970);
-}
-
-/** The value with an incarnation more, or with another description of one. `description` has `by` and `suffix`. */
-export function withIncarnation(
-  value: JsonObject | undefined,
-  incarnation: string,
-  description: JsonObject,
-): JsonObject {
-  const added = {
-    incarnations: Object.fromEntries([[incarnation, description]]),
-    deleted: {},
-  };
-  return value === undefined ? added : joinDatabases(value, added);
+  return known.reduce((max, suffix) => Math.max(max, suffix + 1), 0);
 }
 
 /**

@@ -1,9 +1,14 @@
 /**
- * Which ranges of which database incarnation each node holds: its row, which it alone writes. What rows may do is told in
- * `cluster-records.ts`; here they are read and written as what they are.
+ * Rows as tests of cluster records read and write them: which ranges of which database incarnation each node holds. What rows may do is told in
+ * `server/cluster/cluster-records.ts`.
  */
-import { isObject, type JsonObject, type JsonValue, memberOf } from '../http/json-value.js';
-import { type ClusterRecords, nodeOfRow } from './cluster-records.js';
+import { type ClusterRecords, nodeOfRow } from '../../server/cluster/cluster-records.js';
+import {
+  isObject,
+  type JsonObject,
+  type JsonValue,
+  memberOf,
+} from '../../server/http/json-value.js';
 
 export interface RowShard {
   /** As `formatRange` writes it. */
