@@ -402,11 +402,11 @@ class ClusterLife {
     const others = this.#members.map((other) => other.node.identity);
     network.part([by.node.identity], others);
     this.#count('removed unheard');
-    const { records } = node.running ?? by;
-    for (let time = 0; time < 3; time++) {
-      const change = records.change(`member/${node.node.identity}`, (value) => {
-        return { ...value, url: `unheard ${time}` };
-      });
+    const records = node.running?.records;
+    for (let time = 0; records !== undefined && time < 3; time++) {
+      const change = records.change(`member/${node.node.identity}`, (value) =>
+        value === undefined ? undefined : { ...value, url: `http://unheard${time}.test` },
+      );
       await scheduler.until(change);
     }
     await scheduler.pass(2000);

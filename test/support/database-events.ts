@@ -75,10 +75,9 @@ export class DatabaseEvents {
     this.#cluster.count('betrayal');
   }
 
-  /** A document of some database is written where it is. */
-  write(): void {
+  /** A document of a database, of some one if it is not named, is written where it is. */
+  write(name = this.#pickName()): void {
     const { scheduler } = this.#cluster;
-    const name = this.#pickName();
     const id = `d${scheduler.below(IDS)}`;
     const key = Buffer.from(id);
     const owners = this.#cluster.running.filter(({ services }) => {

@@ -1,13 +1,17 @@
 /** What operators do with the jobs of a cluster of whole servers: splits, merges and moves, through any node, and the switch that stops them all. */
 import { namesOfShardFile } from '../../server/databases/shard-map.js';
 import type { JsonObject } from '../../server/http/json-value.js';
-import { whileEnding } from './ended-stops.js';
+import { isForward } from '../../server/splits/phases.js';
+import { reasonsIn, whileEnding } from './ended-stops.js';
+import { FAIR } from './simulated-network.js';
 import type { WholeCluster } from './whole-cluster.js';
 import type { RunningServer } from './whole-node.js';
 
 /** A database has at most so many shards because of splits. */
 const SHARDS_MAX = 8;
 const WHILE_STOPPED = 0.2;
+/** A node that came back is looked at so often. */
+const LOOKS = 30;
 
 export class JobEvents {
   readonly #cluster: WholeCluster;
@@ -68,6 +72,51 @@ export class JobEvents {
     if (node === undefined) return;
     const isStart = this.#cluster.scheduler.chance(0.7);
     this.#background(node, isStart ? this.start(node) : this.stop(node));
+  }
+
+  /** A node comes back, with jobs that would go on, after all others have stopped them: it has to ask before it begins. */
+  async comeBack(): Promise<void> {
+    const { scheduler, network } = this.#cluster;
+    const node = this.#cluster.pickRunning();
+    const by = node === undefined ? undefined : this.#cluster.pickRunning(node);
+    const body = node === undefined ? undefined : this.#ownJob(node);
+    if (node === undefined || by === undefined || body === undefined) return;
+    network.heal();
+    network.weather = FAIR;
+    for (const { machine } of this.#cluster.members) machine.clock.skewMs = 0;
+    this.#background(node, node.services.clusterJobs.create(node.node.name, body, true));
+    await scheduler.pass(5 + scheduler.below(40));
+    node.whole.crash();
+    this.#cluster.count('crash');
+    this.#background(by, this.stop(by));
+    await scheduler.pass(300);
+    const others = this.#cluster.running;
+    await this.#cluster.start(node.whole);
+    this.#cluster.count('restart');
+    const isKnown = others.every(({ records }) => reasonsIn(records).length > 0);
+    for (let look = 0; look < LOOKS && isKnown; look++) {
+      await scheduler.pass(2);
+      this.#assertIdle(node.whole.running, others);
+    }
+    this.#cluster.count('come back');
+  }
+
+  #assertIdle(node: RunningServer | undefined, others: readonly RunningServer[]): void {
+    const isStopped = others.every(({ records }) => reasonsIn(records).length > 0);
+    if (node === undefined || !isStopped) return;
+    for (const { job, isWorking } of node.services.jobs.list()) {
+      if (!isWorking || isForward(job.phase)) continue;
+      this.#cluster.model.violate(`${node.node.name} came back and runs ${job.type} ${job.id}`);
+    }
+  }
+
+  /** A job on one of its shards. */
+  #ownJob(node: RunningServer): JsonObject | undefined {
+    const { catalog } = node.services;
+    const files = catalog.names().flatMap((name) => catalog.find(name)?.map.shards ?? []);
+    if (files.length === 0) return undefined;
+    const { file } = this.#cluster.scheduler.pick(files);
+    return { type: 'split', node: node.node.name, shard: shardName(file) };
   }
 
   async stop({ node, services }: RunningServer): Promise<void> {

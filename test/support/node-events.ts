@@ -80,16 +80,24 @@ export class NodeEvents {
   async add(): Promise<void> {
     const [node] = this.#cluster.spare;
     if (node === undefined) return;
+    this.#cluster.isCalm = true;
     await this.#cluster.calm(CALM_MS);
     await this.#cluster.add(node);
     await this.#cluster.calm(CALM_MS);
+    this.#cluster.isCalm = false;
   }
 
   /** What it has is moved to the others first, as `divan cluster remove` does. */
   async remove(): Promise<void> {
-    const { scheduler, members } = this.#cluster;
-    if (members.length <= MEMBERS_MIN) return;
+    if (this.#cluster.members.length <= MEMBERS_MIN) return;
+    this.#cluster.isCalm = true;
     await this.#cluster.calm(CALM_MS);
+    await this.#remove();
+    this.#cluster.isCalm = false;
+  }
+
+  async #remove(): Promise<void> {
+    const { scheduler } = this.#cluster;
     const node = this.#cluster.pickRunning();
     const by = node === undefined ? undefined : this.#cluster.pickRunning(node);
     if (node === undefined || by === undefined) return;

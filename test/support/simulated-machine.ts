@@ -4,7 +4,6 @@ import { type Mortal, storageOf } from './process-storage.js';
 import { SimulatedDisk } from './simulated-disk.js';
 import { SimulatedHost, type SimulatedScheduler } from './simulated-scheduler.js';
 
-/** The power fails at most so many operations of the disk after it was said that it will soon. */
 const SOON_OPS = 60;
 const SYNC_MS_MAX = 4;
 const SLOW_MS_MAX = 120;
@@ -72,10 +71,10 @@ export class SimulatedMachine {
     this.#process?.die();
   }
 
-  /** The power fails in the middle of what the disk is about to do. */
-  crashSoon(): void {
+  /** The power fails in the middle of what the disk is about to do, after so many operations at most. */
+  crashSoon(opsMax = SOON_OPS): void {
     const { length } = this.#disk.ops;
-    this.#disk.haltAfter = length + 1 + this.#scheduler.below(SOON_OPS);
+    this.#disk.haltAfter = length + 1 + this.#scheduler.below(opsMax);
   }
 
   /** If the power is about to fail it does not. */

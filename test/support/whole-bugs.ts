@@ -51,16 +51,16 @@ export const WHOLE_BUGS: readonly PlantedBug[] = [
     replace: 'if (false)',
   },
   {
-    name: 'a shard that may be elsewhere takes writes',
+    name: 'a shard is kept when the other node does not say whether it has it',
     file: SOURCE,
-    find: /this\.#suspend\(job\);\s+return;/,
-    replace: 'return;',
+    find: /(return memberOf\(await calls\.ask\('cancel'\), 'taken'\) === false;[\s\S]*?)return false;/,
+    replace: "const answer = await calls.ask('cancel').catch(() => ({})); return answer.taken !== true; } catch { return false;",
   },
   {
     name: 'what was set aside goes without its documents',
     file: RECONCILE,
     find: 'await sink(name, into, whileFresh(itemsOf(snapshot), flow));',
-    replace: '',
+    replace: 'void 0;',
   },
   {
     name: 'what was set aside goes before all know of both',

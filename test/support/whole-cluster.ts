@@ -26,6 +26,8 @@ export class WholeCluster {
   readonly members: WholeNode[] = [];
   readonly spare: WholeNode[];
   readonly left: WholeNode[] = [];
+  /** No power fails: who is added or removed is so while the others are there. */
+  isCalm = false;
 
   constructor(seed: number, nodes: number) {
     this.scheduler = new SimulatedScheduler(seed);

@@ -5,6 +5,7 @@
  */
 import type { LifeResult } from './cluster-life.js';
 import { DatabaseEvents } from './database-events.js';
+import { HandoverEvents } from './handover-events.js';
 import { JobEvents } from './job-events.js';
 import { NodeEvents } from './node-events.js';
 import { RangeWatch } from './range-watch.js';
@@ -66,7 +67,11 @@ class WholeLife {
     this.#databases = new DatabaseEvents(cluster);
     this.#jobs = new JobEvents(cluster);
     this.#nodes = new NodeEvents(cluster, this.#jobs, this.#ranges);
-    cluster.scheduler.onStep = () => this.#ranges.look(cluster.newest);
+    const handovers = new HandoverEvents(cluster, this.#databases);
+    cluster.scheduler.onStep = () => {
+      this.#ranges.look(cluster.newest);
+      handovers.look();
+    };
   }
 
   async play(): Promise<void> {
@@ -101,7 +106,8 @@ class WholeLife {
     if (at < 0.447) return this.#databases.betrayal();
     if (at < 0.62) return this.#jobs.create();
     if (at < 0.65) return this.#jobs.control();
-    if (at < 0.67) return this.#jobs.flip();
+    if (at < 0.667) return this.#jobs.flip();
+    if (at < 0.671) return this.#jobs.comeBack();
     if (at < 0.7) return this.#nodes.cut();
     if (at < 0.77) return network.heal();
     if (at < 0.8) return this.#nodes.crash();
@@ -115,6 +121,7 @@ class WholeLife {
 
   async #heal(): Promise<void> {
     const { scheduler, model } = this.cluster;
+    this.cluster.isCalm = true;
     await this.cluster.calm(HEALING_MS);
     for (const { node, records } of this.cluster.running) model.checkStops(node.name, records);
     const [first] = this.cluster.running;
