@@ -210,6 +210,7 @@ export class MoveSource {
     const calls = this.#callsOf(job);
     try {
       await calls.ask('take', { ...handover }, TAKE_MS);
+      this.#assertMember(job);
       await this.#parts.handover.give(database, sourceOf(job));
     } catch (error) {
       if (!isDivanError(error)) throw error;
@@ -247,6 +248,7 @@ export class MoveSource {
       }
       try {
         await calls.ask('take', { ...job.handover });
+        this.#assertMember(job);
         const { settings } = database;
         await settings.whileSettled(() => this.#parts.handover.give(database, sourceOf(job)));
         return;
@@ -307,6 +309,11 @@ export class MoveSource {
   #callsOf(job: SplitJob, run = job.handover?.run): MoveCalls {
     const rest = { id: job.id, ...(run === undefined ? {} : { run }) };
     return new MoveCalls(this.#parts.calls, this.#targetOf(job), rest);
+  }
+
+  /** A shard is not given to a node that was removed meanwhile. Throws `UNREACHABLE`. */
+  #assertMember(job: SplitJob): void {
+    if (this.#targetOf(job) === undefined) throw new DivanError('UNREACHABLE', NO_MEMBER);
   }
 
   /** Undefined for one that is no member any more. */

@@ -175,8 +175,12 @@ export class MoveTarget {
     return { file, length: await arriving.file.size() };
   }
 
-  #assertWanted({ database, part }: Arrival): void {
+  #assertWanted({ database, part, from }: Arrival): void {
     if (this.#placements === undefined) throw new DivanError('UNAVAILABLE', 'the node is starting');
+    // A node that was removed knows no members but itself: what it took would be lost.
+    if (this.#parts.membership.find(from) === undefined) {
+      throw new DivanError('CONFLICT', 'the two nodes are not members of one cluster');
+    }
     const found = this.#placements.find(database)?.incarnation;
     if (found === part.incarnation) return;
     if (found === undefined) throw new DivanError('UNAVAILABLE', `no ${database} is known here`);
