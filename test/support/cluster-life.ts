@@ -415,6 +415,9 @@ class ClusterLife {
   async #backUpOrRestore(): Promise<void> {
     const { scheduler } = this.cluster;
     const node = scheduler.pick(this.#members);
+    // So that others know a row of it that the backup does not have.
+    if (node.running !== undefined)
+      await scheduler.until(this.#row(node.running)).catch(() => undefined);
     const backup = this.#backups.get(node);
     if (backup === undefined) {
       if (node.isUp) this.#backups.set(node, node.backup());

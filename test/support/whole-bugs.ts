@@ -29,8 +29,8 @@ export const WHOLE_BUGS: readonly PlantedBug[] = [
   {
     name: 'the switch is not read on return',
     file: 'server/splits/job-switch.js',
-    find: /catch\(\(\) => undefined\);\s+await this\.#ask\(closing\);/,
-    replace: 'catch(() => undefined);',
+    find: 'await this.#records.caughtUp(HEAR_MS);',
+    replace: '',
   },
   {
     name: 'calls that came before a restart are taken again',
@@ -53,8 +53,8 @@ export const WHOLE_BUGS: readonly PlantedBug[] = [
   {
     name: 'a shard is kept when the other node does not say whether it has it',
     file: SOURCE,
-    find: /(return memberOf\(await calls\.ask\('cancel'\), 'taken'\) === false;[\s\S]*?)return false;/,
-    replace: "const answer = await calls.ask('cancel').catch(() => ({})); return answer.taken !== true; } catch { return false;",
+    find: 'if (!UNCERTAIN.has(error.code) && (await this.#isCancelled(calls)))',
+    replace: 'if (true)',
   },
   {
     name: 'what was set aside goes without its documents',
@@ -69,9 +69,11 @@ export const WHOLE_BUGS: readonly PlantedBug[] = [
     replace: 'if (false)',
   },
   {
-    name: 'what was deleted is forgotten',
-    file: 'server/cluster/incarnations.js',
-    find: 'deleted: Object.fromEntries(deleted) };',
-    replace: 'deleted: {} };',
+    name: 'what was deleted is forgotten at a restart',
+    file: 'server/cluster/cluster-records.js',
+    find: 'return { record: makeRecord(key, counter, value), isContested };',
+    replace:
+      "const kept = kindOf(key) === 'database' ? { ...value, deleted: {} } : value;" +
+      'return { record: makeRecord(key, counter, kept), isContested };',
   },
 ];
