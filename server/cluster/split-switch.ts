@@ -1,7 +1,7 @@
 /**
  * The switch that stops all jobs that split, merge or move shards. Each node that stops them has a record of its own, `splits/<identity>`, and
- * jobs are stopped while any of these says so. A start ends each of the stops that its node knows of when it is asked for. So a stop that was made on one side of
- * a cut stays in force though jobs were stopped and started again on the other; only a start that knew of it ends it.
+ * jobs are stopped while any of these says so. A start ends each of the stops that its node knows of when it is asked for. So a stop that was
+ * made on one side of a cut stays in force though jobs were stopped and started again on the other; only a start that knew of it ends it.
  */
 import { type JsonObject, memberOf } from '../http/json-value.js';
 import type { SharedRecords } from './shared-records.js';
