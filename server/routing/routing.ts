@@ -40,6 +40,8 @@ const DOCUMENT_PATHS: ReadonlySet<string> = new Set([
 ]);
 /** What the directory answers on every node. */
 const EVERYWHERE: ReadonlySet<string> = new Set(['PUT /:db', 'DELETE /:db']);
+/** What a node refuses that was removed from its cluster: it would tell of databases that it has no part in any more. */
+const PATHS_OF_MEMBERS = /^\/(:db|_all_dbs|_dbs_info|_db_updates|_shard_splits|_reshard)(\/|$)/;
 const SHARDS_PATH = '/:db/_shards';
 const DB_UPDATES_PATH = '/_db_updates';
 const NODE_PATH = '/_node/:node';
@@ -84,18 +86,34 @@ export class Routing implements Elsewhere {
   around(routes: readonly Route[]): Route[] {
     const table = this.#table();
     return routes.map((route) => {
-      const { method, path, handle } = route;
-      if (path.startsWith(NODE_PATH)) return { ...route, handle: this.#ofNode(handle) };
-      if (path === DB_UPDATES_PATH) return { ...route, handle: this.#dbUpdates(handle) };
-      const key = `${method} ${path}`;
-      if (!path.startsWith('/:db') || EVERYWHERE.has(key)) return route;
-      if (path === SHARDS_PATH || path.startsWith(`${SHARDS_PATH}/`)) {
-        return { ...route, handle: this.#ofPlacement(handle) };
-      }
-      const elsewhere = table.get(key) ?? this.#ofDocument(route);
-      if (elsewhere === undefined) throw new RangeError(`nothing serves ${key} elsewhere`);
-      return { ...route, handle: this.#choosing(handle, elsewhere) };
+      const handle = this.#serving(route, table);
+      const isOfMembers = PATHS_OF_MEMBERS.test(route.path);
+      return { ...route, handle: isOfMembers ? this.#unlessRemoved(handle) : handle };
     });
+  }
+
+  #serving(route: Route, table: ReadonlyMap<string, Serve>): Serve {
+    const { method, path, handle } = route;
+    if (path.startsWith(NODE_PATH)) return this.#ofNode(handle);
+    if (path === DB_UPDATES_PATH) return this.#dbUpdates(handle);
+    const key = `${method} ${path}`;
+    if (!path.startsWith('/:db') || EVERYWHERE.has(key)) return handle;
+    if (path === SHARDS_PATH || path.startsWith(`${SHARDS_PATH}/`))
+      return this.#ofPlacement(handle);
+    const elsewhere = table.get(key) ?? this.#ofDocument(route);
+    if (elsewhere === undefined) throw new RangeError(`nothing serves ${key} elsewhere`);
+    return this.#choosing(handle, elsewhere);
+  }
+
+  #unlessRemoved(serve: Serve): Serve {
+    return (exchange) => {
+      const membership = this.#membership;
+      if (!membership.hasLeft(membership.self.identity)) return serve(exchange);
+      throw new DivanError(
+        'UNAVAILABLE',
+        'this node was removed from its cluster; with an empty data directory it can be used again',
+      );
+    };
   }
 
   #choosing(here: Serve, elsewhere: Serve): Serve {

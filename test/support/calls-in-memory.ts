@@ -32,6 +32,7 @@ export function fixedMembers(self: Node, nodes: readonly Node[]): Membership {
     announce: async () => undefined,
     remove: () => Promise.reject(new Error('the members stay')),
     isReached: () => true,
+    hasLeft: () => false,
   };
 }
 
