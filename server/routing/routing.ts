@@ -3,7 +3,7 @@
  * together. A database that is all here is served as on a node alone.
  */
 import type { RequestListener } from 'node:http';
-import { DivanError } from '../../engine/errors.js';
+import { DivanError, isDivanError } from '../../engine/errors.js';
 import { documentId } from '../api/documents.js';
 import type { Elsewhere, Services } from '../api/services.js';
 import type { ClusterSeams } from '../cluster/parts.js';
@@ -45,6 +45,8 @@ const PATHS_OF_MEMBERS = /^\/(:db|_all_dbs|_dbs_info|_db_updates|_shard_splits|_
 const SHARDS_PATH = '/:db/_shards';
 const DB_UPDATES_PATH = '/_db_updates';
 const NODE_PATH = '/_node/:node';
+/** The body was read, and is not kept. */
+const MOVED_MEANWHILE = 'some of the database was moved to another node meanwhile; send it again';
 
 export class Routing implements Elsewhere {
   readonly #owners: Owners;
@@ -61,7 +63,8 @@ export class Routing implements Elsewhere {
     const self = () => membership.self;
     this.#services = services;
     this.#membership = membership;
-    this.#owners = new Owners(host, placements, self);
+    const isLeaving = (name: string) => catalog.find(name)?.isSettledHere === false;
+    this.#owners = new Owners(host, placements, self, isLeaving);
     const inner = new InnerServer(handler);
     const passing = new Passing({ host, catalog, placements, calls, self, inner }, handlers);
     this.#requests = new Requests(this.#owners, passing);
@@ -122,7 +125,7 @@ export class Routing implements Elsewhere {
       if (exchange.peer !== undefined) return here(exchange);
       // Even if all of it has come here since, whether the caller may is still to be decided by whoever has it.
       const isElsewhere = exchange.isForOthers || this.isElsewhere(exchange.param('db'));
-      return isElsewhere ? refusing(exchange, elsewhere) : here(exchange);
+      return isElsewhere ? refusing(exchange, elsewhere) : following(exchange, here, elsewhere);
     };
   }
 
@@ -216,6 +219,17 @@ export class Routing implements Elsewhere {
 
   async #replyInfo(exchange: Exchange): Promise<void> {
     exchange.reply(200, await this.#whole.info(exchange, exchange.param('db')));
+  }
+}
+
+/** Serves what is all here; a request that is still not served when some of that has gone to another node goes after it. */
+async function following(exchange: Exchange, here: Serve, elsewhere: Serve): Promise<void> {
+  try {
+    await here(exchange);
+  } catch (error) {
+    if (!isDivanError(error, 'MOVED') || exchange.response.headersSent) throw error;
+    if (exchange.hasBody) throw new DivanError('UNAVAILABLE', MOVED_MEANWHILE, {}, error);
+    await refusing(exchange, elsewhere);
   }
 }
 
