@@ -1,6 +1,7 @@
 /** The families of the bench, with the sizes that they have unless others are asked for. */
 import { commits } from './commits.js';
 import { http } from './http.js';
+import { liveMove } from './live-move.js';
 import { liveSplit } from './live-split.js';
 import { load } from './load.js';
 import { read } from './read.js';
@@ -28,5 +29,6 @@ export const FAMILIES: ReadonlyMap<string, Family> = new Map<string, Family>([
   ['resume', { ...MILLION, run: resume }],
   ['http', { ...MILLION, run: http, docs: 500_000 }],
   ['live-split', { ...MILLION, run: liveSplit, smokeDocs: 2000 }],
+  ['live-move', { ...MILLION, run: liveMove, smokeDocs: 2000 }],
   ['checkpoints', { ...MILLION, run: checkpoints }],
 ]);

@@ -7,12 +7,12 @@ import { pathToFileURL } from 'node:url';
 import { program } from './child.js';
 import type { BenchRun, Usage } from './result.js';
 
-const ADMIN = 'admin:of-the-bench';
+export const ADMIN = 'admin:of-the-bench';
 export const AUTHORIZATION = `Basic ${Buffer.from(ADMIN).toString('base64')}`;
 /** The database that is there while Divan is measured, for what writes. */
 export const WRITTEN = 'written';
 
-const CLI = program('../tools/cli.js');
+export const CLI = program('../tools/cli.js');
 const BARE = program('http-bare.js');
 const OBSERVER = pathToFileURL(program('http-observer.js')).href;
 /** A server that says nothing for so long has failed. */

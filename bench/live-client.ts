@@ -1,8 +1,8 @@
 /**
- * A program: writers and readers without pause, for the family live-split, in a process of their own.
+ * A program: writers and readers without pause, for the families live-split and live-move, in a process of their own.
  *
- * `node live-client.js PORT DATABASE DOCS SIZE SEED`, with the ids of documents that are there. It says `ready`, answers each `LiveQuestion`
- * with a `LiveAnswer`, and ends when the channel is closed.
+ * `node live-client.js PORT[,PORT…] DATABASE DOCS SIZE SEED`, with the ids of documents that are there. Requests go to the ports by turns. It says
+ * `ready`, answers each `LiveQuestion` with a `LiveAnswer`, and ends when the channel is closed.
  */
 import { Agent } from 'node:http';
 import { syntheticLines } from '../fixtures/synthetic.js';
@@ -29,14 +29,14 @@ const READERS = 8;
 const IDS_MAX = 100_000;
 const ID = /"_id":"(\w+)"/;
 
-const [, , port = '', database = '', ...numbers] = process.argv;
+const [, , ports = '', database = '', ...numbers] = process.argv;
 const [docs = 0, size = 0, seed = 1] = numbers.map(Number);
 const ids = Array.from(
   syntheticLines(Math.min(docs, IDS_MAX), size, seed),
   (line) => ID.exec(line)?.[1] ?? '',
 );
 const agent = new Agent({ keepAlive: true, maxSockets: WRITERS + READERS });
-const requests = new LiveRequests(agent, Number(port));
+const requests = new LiveRequests(agent, ports.split(',').map(Number));
 
 process.on('message', ({ phases, cutovers }: LiveQuestion) => {
   const { reads, writes, failures } = requests;

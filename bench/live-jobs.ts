@@ -1,4 +1,4 @@
-/** Jobs that split and merge the shards of a database, made over HTTP and followed to their end. */
+/** Jobs that split, merge and move the shards of a database, made over HTTP and followed to their end. */
 import type { BenchServer } from './http-servers.js';
 import type { Stretch } from './live-times.js';
 
@@ -42,14 +42,19 @@ export class LiveJobs {
     this.#database = database;
   }
 
-  /** The name of the only shard that the database has at first. */
+  /** The name of the first shard that the database has when it was just made, and whose it is. */
   async firstShard(): Promise<string> {
     const path = `/${this.#database}`;
     const { shards } = await this.#get<{ shards: Record<string, string[]> }>(`${path}/_shards`);
     const info = await this.#get<{ instance_start_time: string }>(path);
-    const [range = '', nodes] = Object.entries(shards)[0] ?? [];
+    const [range = '', nodes] = Object.entries(shards).sort()[0] ?? [];
     this.#node = nodes?.[0] ?? '';
     return `shards/${range}/${this.#database}.${info.instance_start_time}`;
+  }
+
+  /** The node whose shards are split, merged and moved. */
+  get node(): string {
+    return this.#node;
   }
 
   split(shard: string, rate?: number): Promise<string> {
@@ -58,6 +63,13 @@ export class LiveJobs {
 
   merge(shards: readonly string[]): Promise<string> {
     return this.#post({ type: 'merge', shards });
+  }
+
+  /** Moves a shard of this node to another one, whose the next jobs are. */
+  async move(shard: string, target: string): Promise<string> {
+    const id = await this.#post({ type: 'move', shard, target });
+    this.#node = target;
+    return id;
   }
 
   async phaseOf(id: string): Promise<string> {

@@ -1,5 +1,5 @@
 /**
- * What the client of the family live-split asks for. A writer reads back at once whatever was acknowledged. Of its writes a tenth are
+ * What the client of the families live-split and live-move asks for. A writer reads back at once whatever was acknowledged. Of its writes a tenth are
  * attachments, local docs and purges, a tenth go through `_bulk_docs`; of the rest half are new documents, half updates.
  */
 import type { Answer, LiveRequests } from './live-requests.js';

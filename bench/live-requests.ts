@@ -1,4 +1,4 @@
-/** The requests of the client of the family live-split: sent, timed, and checked. */
+/** The requests of the client of the families live-split and live-move: sent, timed, and checked. */
 import { type Agent, request } from 'node:http';
 import { AUTHORIZATION } from './http-servers.js';
 import { Times, timeOfDay } from './live-times.js';
@@ -18,11 +18,13 @@ export class LiveRequests {
   readonly writes = new Times();
   readonly failures: string[] = [];
   readonly #agent: Agent;
-  readonly #port: number;
+  readonly #ports: readonly number[];
+  #sent = 0;
 
-  constructor(agent: Agent, port: number) {
+  /** Requests go to the ports by turns. */
+  constructor(agent: Agent, ports: readonly number[]) {
     this.#agent = agent;
-    this.#port = port;
+    this.#ports = ports;
   }
 
   /** Reads something that must be there. */
@@ -75,7 +77,8 @@ export class LiveRequests {
       Authorization: AUTHORIZATION,
       ...(body && { 'Content-Type': 'application/json', 'Content-Length': body.length }),
     };
-    const options = { agent: this.#agent, host: '127.0.0.1', port: this.#port, path, method };
+    const port = this.#ports[this.#sent++ % this.#ports.length];
+    const options = { agent: this.#agent, host: '127.0.0.1', port, path, method };
     return new Promise((resolve, reject) => {
       const sent = request({ ...options, headers, timeout: TIMEOUT_MS }, (response) => {
         const chunks: Buffer[] = [];

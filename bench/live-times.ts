@@ -1,4 +1,4 @@
-/** What the client of the family live-split took down of its requests, and what it tells of stretches of time. */
+/** What the client of the families live-split and live-move took down of its requests, and what it tells of stretches of time. */
 
 /** A stretch of time, in milliseconds since 1970. */
 export interface Stretch {

@@ -1,6 +1,9 @@
 /** What all pools of piscina threads have in common. */
 import type { Piscina } from 'piscina';
 
+/** What threads that work beside a server add to their niceness: whatever it wants of the processors it gets, and they the rest. */
+export const BACKGROUND_NICENESS = 15;
+
 export const THREAD_OPTIONS = {
   /** A thread that waits for its next task with Atomics.wait hears neither messages nor timers meanwhile. */
   atomics: 'disabled',

@@ -41,14 +41,14 @@ export function openJobs(
 
 /** Takes shards that other nodes move to this one. */
 export function openMoveTarget(
-  { world, config, log }: JobOptions,
+  { world, config, log, rewriteWorkers: workers }: JobOptions,
   { membership, calls, handlers }: ClusterSeams,
   parts: Pick<Services, 'records' | 'pool' | 'catalog' | 'jobs'>,
 ): MoveTarget {
   const { records, pool, catalog, jobs } = parts;
   return new MoveTarget(
     {
-      ...{ world, records, pool, catalog, membership, calls },
+      ...{ world, records, pool, catalog, membership, calls, workers },
       dataDir: config.get('couchdb/database_dir'),
       handover: new ShardHandover(catalog),
       isInJob: (file) => [...jobs.all.values()].some(({ job }) => filesOf(job).includes(file)),

@@ -12,6 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { TapReader } from './support/tap-reader.js';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
+const WITHOUT_HOOKS = new URL('support/without-hooks.js', import.meta.url).href;
 const AT_ONCE = 2;
 const TIMEOUT_SECONDS = 900;
 const LONG_TIMEOUT_SECONDS = 2 * 3600;
@@ -70,11 +71,15 @@ class TestRun {
   async #runFile(file: string): Promise<void> {
     const start = performance.now();
     // In a process group of its own, so that what it started can be ended with it.
-    const child = spawn(process.execPath, ['--enable-source-maps', file], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-      detached: true,
-      env: { ...process.env, TAP_TIMEOUT: String(this.#seconds) },
-    });
+    const child = spawn(
+      process.execPath,
+      ['--enable-source-maps', '--import', WITHOUT_HOOKS, file],
+      {
+        stdio: ['ignore', 'pipe', 'inherit'],
+        detached: true,
+        env: { ...process.env, TAP_TIMEOUT: String(this.#seconds) },
+      },
+    );
     this.#running.add(child);
     const ended = new Promise<string>((resolve) => {
       child.on('close', (code, signal) => resolve(code === 0 ? '' : `${signal ?? `code ${code}`}`));

@@ -3,7 +3,7 @@ import { MessageChannel } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { DivanError } from '../errors.js';
 import type { ShardWorld } from '../shard/shard.js';
-import { THREAD_OPTIONS } from '../thread-options.js';
+import { BACKGROUND_NICENESS, THREAD_OPTIONS } from '../thread-options.js';
 import { StopFlag, Throttle, ThrottledControl } from './control.js';
 import type { DigestState } from './digest.js';
 import type { RewriteProgress } from './pipeline.js';
@@ -13,8 +13,6 @@ import type { WorkerInput, WorkerMessage, WorkerOutput } from './worker.js';
 
 /** Digests of different files have nothing in common, so that even on two cores a second thread pays off. */
 const VERIFIERS_MIN = 2;
-/** What threads that work beside a server add to their niceness: whatever it wants of the processors it gets, and they the rest. */
-const BACKGROUND_NICENESS = 15;
 
 /** On two cores a second worker costs more, in reading the trees twice, than it brings: the threads that read and write are busy too. */
 export const WORKERS_DEFAULT = 1;

@@ -41,9 +41,10 @@ function welcome({ identity, version }: Services, exchange: Exchange): void {
 const COUCHDB_VERSION = '3.5.0';
 const FEATURES = ['partitioned', 'reshard'];
 
-function up({ config, stopping }: Services, exchange: Exchange): void {
+function up({ config, stopping, cluster: { members } }: Services, exchange: Exchange): void {
   const mode = config.get('couchdb/maintenance_mode');
   if (stopping.aborted) exchange.reply(503, { status: 'stopping' });
+  else if (members.hasLeft(members.self.identity)) exchange.reply(404, { status: 'removed' });
   else if (mode !== 'false') {
     exchange.reply(404, { status: mode === 'true' ? 'maintenance_mode' : mode });
   } else exchange.reply(200, { status: 'ok', seeds: {} });

@@ -89,6 +89,7 @@ const KINDS: ReadonlyMap<string, Kind> = new Map<string, Kind>([
     {
       isSound: (rest, value) =>
         isIdentity(rest) &&
+        Number.isSafeInteger(memberOf(value, 'number')) &&
         (typeof memberOf(value, 'stopped') === 'string' || memberOf(value, 'started') === true),
       prevails: (value) => memberOf(value, 'stopped') !== undefined,
       when: 'tie',

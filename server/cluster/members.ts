@@ -114,7 +114,6 @@ export class Members implements Membership {
     return access === 'strangers too' || identity === this.#trusted;
   }
 
-  /** True if the node was a member, and is none any more. */
   hasLeft(identity: string): boolean {
     const value = this.#records.get(PREFIX + identity);
     return value !== undefined && !isMember(value);

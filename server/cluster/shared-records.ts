@@ -60,6 +60,8 @@ export interface Membership {
   announce(): Promise<void>;
   /** The node is a member no more, and does not come back under this identity. Durable here when it resolves. Throws `NOT_FOUND`. */
   remove(identity: string): Promise<void>;
+  /** True if the node was a member, and is none any more. */
+  hasLeft(identity: string): boolean;
   /** True if a node answered lately, or was not asked yet. */
   isReached(identity: string): boolean;
 }

@@ -5,13 +5,14 @@ import type { Host } from '../../engine/file/host.js';
 import type { Database } from './database.js';
 import type { ShardSlot } from './shard-slot.js';
 
-/** `ended`: the database was deleted, or one of the signals was aborted. */
+/** `ended`: the database was deleted, some of it went to another node, or one of the signals was aborted. */
 export type Woken = 'changed' | 'timeout' | 'ended';
 
 export class ChangeWatch {
   readonly #host: Host;
   readonly #database: Database;
   readonly #changed = new Set<ShardSlot>();
+  readonly #isOfAll: boolean;
   readonly #stops: (() => void)[] = [];
   readonly #stopsOfShards: (() => void)[] = [];
   #ended = false;
@@ -21,6 +22,7 @@ export class ChangeWatch {
   constructor(host: Host, database: Database, signals: readonly AbortSignal[]) {
     this.#host = host;
     this.#database = database;
+    this.#isOfAll = database.current.isWhole;
     this.#listen();
     this.#stops.push(database.onMove(() => this.#follow()));
     const end = () => this.#end();
@@ -73,8 +75,12 @@ export class ChangeWatch {
     }
   }
 
-  /** Other shards have taken the place of some, and may hold what was not noticed in those. */
+  /**
+   * Other shards have taken the place of some, and may hold what was not noticed in those. Of documents that went to another node nothing is
+   * noticed here any more: who waited for changes of all is to ask anew.
+   */
   #follow(): void {
+    if (this.#isOfAll && !this.#database.current.isWhole) this.#end();
     for (const stop of this.#stopsOfShards.splice(0)) stop();
     this.#changed.clear();
     this.#listen();

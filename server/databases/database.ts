@@ -55,6 +55,8 @@ export class Database {
   readonly #later = new WriteQueue((writes) => this.update(writes));
   readonly #writer = new ShardWriter(() => this.#current);
   readonly #moveListeners = new Set<() => void>();
+  /** How many of its shards are about to go to another node. */
+  #leaving = 0;
   #current: ShardSet;
 
   constructor(world: ServerWorld, parts: DatabaseParts, map: ShardMap) {
@@ -85,6 +87,19 @@ export class Database {
 
   get name(): string {
     return this.map.name;
+  }
+
+  /** True if all of it is here and stays so: who is served with it need not be ready to go to another node. */
+  get isSettledHere(): boolean {
+    return this.#leaving === 0 && this.#current.isWhole;
+  }
+
+  /** Says that a shard is about to go to another node, until the returned function is called. */
+  beginLeaving(): () => void {
+    this.#leaving++;
+    return () => {
+      this.#leaving--;
+    };
   }
 
   /**

@@ -4,10 +4,12 @@
  */
 import assert from 'node:assert';
 import { DivanError } from '../../engine/errors.js';
-import { hashOf, type ShardRange } from '../../engine/shard/hash.js';
+import { FULL_RANGE, hashOf, type ShardRange } from '../../engine/shard/hash.js';
 import type { Snapshot } from '../../engine/shard/snapshot.js';
-import type { ShardMap } from './shard-map.js';
+import { formatCover, type ShardMap } from './shard-map.js';
 import type { ShardSlot } from './shard-slot.js';
+
+const FULL = formatCover([{ range: FULL_RANGE }]);
 
 /** A shard of a database. */
 export interface DatabaseShard {
@@ -19,10 +21,13 @@ export class ShardSet {
   readonly map: ShardMap;
   /** In the order of their ranges. */
   readonly shards: readonly DatabaseShard[];
+  /** Whether these are all of the database. */
+  readonly isWhole: boolean;
 
   constructor(map: ShardMap, shards: readonly DatabaseShard[]) {
     this.map = map;
     this.shards = shards;
+    this.isWhole = formatCover(shards) === FULL;
   }
 
   get slots(): readonly ShardSlot[] {

@@ -46,8 +46,11 @@ export class ShardSlot {
   #retired = false;
   /** Retired and closed. */
   #closed = false;
-  /** Why it takes no writes until it is retired. */
+  /** Why it takes no writes until it is retired or resumed. */
   #suspension: DivanError | undefined;
+  /** Until then, by `host.now`, writes wait for that to end. */
+  #suspendedUntil = 0;
+  #suspendedWrites = new Set<() => void>();
   #rewriting: Promise<void> | undefined;
   #triedAt = Number.NEGATIVE_INFINITY;
   #lastError: unknown;
@@ -128,7 +131,7 @@ export class ShardSlot {
     work: (shard: Shard, ending: AbortSignal) => Promise<T>,
     again: () => Promise<T> = () => Promise.reject(this.#moved()),
   ): Promise<T> {
-    if (this.#suspension !== undefined && !this.#retired) throw this.#suspension;
+    if (this.#suspension !== undefined && !this.#retired) await this.#unsuspended();
     if (this.#shard === undefined || this.#shard.file.failed) await this.#reopen();
     if (this.#retired) return again();
     this.#hold();
@@ -175,9 +178,10 @@ export class ShardSlot {
 
   /**
    * Refuses all writes, those that wait too, until it is retired or resumed, with `refusal` if it is given: it is not known whether the
-   * documents are in other files when the server starts again, or on another node.
+   * documents are in other files when the server starts again, or on another node. Those that come in the next `waitMs` wait for so long at most.
    */
-  suspend(cause: unknown, refusal?: DivanError): void {
+  suspend(cause: unknown, refusal?: DivanError, waitMs = 0): void {
+    this.#suspendedUntil = this.#pool.world.host.now() + waitMs;
     this.#suspension =
       refusal ??
       new DivanError(
@@ -197,11 +201,35 @@ export class ShardSlot {
   /** Takes writes again. */
   resume(): void {
     this.#suspension = undefined;
+    this.#wakeSuspended();
+  }
+
+  /** Waits for as long as writes may while the slot is suspended. Throws why it is, if it still is then. */
+  async #unsuspended(): Promise<void> {
+    const { host } = this.#pool.world;
+    const leftMs = this.#suspendedUntil - host.now();
+    if (leftMs > 0) {
+      await new Promise<void>((resolve) => {
+        const wake = () => {
+          cancelTimer();
+          this.#suspendedWrites.delete(wake);
+          resolve();
+        };
+        const cancelTimer = host.setTimer(wake, leftMs);
+        this.#suspendedWrites.add(wake);
+      });
+    }
+    if (this.#suspension !== undefined && !this.#retired) throw this.#suspension;
+  }
+
+  #wakeSuspended(): void {
+    for (const wake of [...this.#suspendedWrites]) wake();
   }
 
   /** Of `ShardPool`: takes no more writes, and closes when nobody uses it any more. */
   async retire(): Promise<void> {
     this.#retired = true;
+    this.#wakeSuspended();
     while (this.#uses > 0) await this.#unused();
     this.#closed = true;
     await this.#change(() => this.#close());
@@ -229,6 +257,7 @@ export class ShardSlot {
   /** Of `ShardPool`. */
   async drop(): Promise<void> {
     this.#dropped = true;
+    this.#wakeSuspended();
     this.#ending.abort(gone());
     this.#tell();
     await this.#unused();

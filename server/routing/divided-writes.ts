@@ -151,7 +151,8 @@ export class DividedWrites {
     const { url = '' } = exchange.request;
     const instead = { method: 'POST', url, body: joined('{"docs":[', rows, tail) };
     try {
-      const reply = await this.#requests.toNode(exchange, part.node, instead, part.cover);
+      // Whatever ranges the node has by the time it is done, its rows say which documents it has written.
+      const reply = await this.#requests.toNode(exchange, part.node, instead);
       const text = await wholeReply(reply, rows.length * ROW_BYTES_MAX + SMALL_BYTES);
       const { host } = this.#services.world;
       const options = { countMax: rows.length, yieldTurn: () => host.yieldTurn() };

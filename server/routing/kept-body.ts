@@ -22,11 +22,16 @@ export class KeptBody {
     return this.#bytes <= KEPT_BYTES_MAX;
   }
 
-  /** The body from its beginning; whoever read it before reads no more. Throws `UNAVAILABLE`, and what the source throws. */
-  async *chunks(): AsyncGenerator<Uint8Array, void> {
-    if (!this.canBeSentAgain) {
-      throw new DivanError('UNAVAILABLE', 'the document was moved meanwhile; send it again');
-    }
+  /**
+   * The body from its beginning; whoever read it before reads no more. Throws `UNAVAILABLE` at once, before anybody is sent anything; what is
+   * returned throws what the source throws.
+   */
+  chunks(): AsyncGenerator<Uint8Array, void> {
+    if (this.canBeSentAgain) return this.#all();
+    throw new DivanError('UNAVAILABLE', 'the document was moved meanwhile; send it again');
+  }
+
+  async *#all(): AsyncGenerator<Uint8Array, void> {
     for (let at = 0; ; at++) {
       if (at >= this.#chunks.length) {
         this.#reading ??= this.#read();

@@ -30,13 +30,21 @@ export class Owners {
   readonly #host: Host;
   readonly #placements: Placements;
   readonly #self: () => Node;
+  readonly #isLeaving: (name: string) => boolean;
   /** For names that were asked for and are databases, whether all of it is here. */
   readonly #isElsewhere = new Map<string, boolean>();
 
-  constructor(host: Host, placements: Placements, self: () => Node) {
+  /** `isLeaving` tells of databases that are all here, as far as others know, whether some of it is about to go, or has just gone. */
+  constructor(
+    host: Host,
+    placements: Placements,
+    self: () => Node,
+    isLeaving: (name: string) => boolean,
+  ) {
     this.#host = host;
     this.#placements = placements;
     this.#self = self;
+    this.#isLeaving = isLeaving;
     placements.onChange((name) => this.#isElsewhere.delete(name));
   }
 
@@ -44,8 +52,12 @@ export class Owners {
     return this.#self();
   }
 
-  /** True for a database of which some is on other nodes, or nowhere yet. Asked for with every request. */
+  /** True for a database of which some is on other nodes, or nowhere yet, or soon may be. Asked for with every request. */
   isElsewhere(name: string): boolean {
+    return this.#isPlacedElsewhere(name) || this.#isLeaving(name);
+  }
+
+  #isPlacedElsewhere(name: string): boolean {
     const known = this.#isElsewhere.get(name);
     if (known !== undefined) return known;
     const placement = this.#placements.find(name);

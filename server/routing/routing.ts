@@ -3,7 +3,7 @@
  * together. A database that is all here is served as on a node alone.
  */
 import type { RequestListener } from 'node:http';
-import { DivanError } from '../../engine/errors.js';
+import { DivanError, isDivanError } from '../../engine/errors.js';
 import { documentId } from '../api/documents.js';
 import type { Elsewhere, Services } from '../api/services.js';
 import type { ClusterSeams } from '../cluster/parts.js';
@@ -40,9 +40,13 @@ const DOCUMENT_PATHS: ReadonlySet<string> = new Set([
 ]);
 /** What the directory answers on every node. */
 const EVERYWHERE: ReadonlySet<string> = new Set(['PUT /:db', 'DELETE /:db']);
+/** What a node refuses that was removed from its cluster: it would tell of databases that it has no part in any more. */
+const PATHS_OF_MEMBERS = /^\/(:db|_all_dbs|_dbs_info|_db_updates|_shard_splits|_reshard)(\/|$)/;
 const SHARDS_PATH = '/:db/_shards';
 const DB_UPDATES_PATH = '/_db_updates';
 const NODE_PATH = '/_node/:node';
+/** The body was read, and is not kept. */
+const MOVED_MEANWHILE = 'some of the database was moved to another node meanwhile; send it again';
 
 export class Routing implements Elsewhere {
   readonly #owners: Owners;
@@ -59,7 +63,8 @@ export class Routing implements Elsewhere {
     const self = () => membership.self;
     this.#services = services;
     this.#membership = membership;
-    this.#owners = new Owners(host, placements, self);
+    const isLeaving = (name: string) => catalog.find(name)?.isSettledHere === false;
+    this.#owners = new Owners(host, placements, self, isLeaving);
     const inner = new InnerServer(handler);
     const passing = new Passing({ host, catalog, placements, calls, self, inner }, handlers);
     this.#requests = new Requests(this.#owners, passing);
@@ -84,18 +89,34 @@ export class Routing implements Elsewhere {
   around(routes: readonly Route[]): Route[] {
     const table = this.#table();
     return routes.map((route) => {
-      const { method, path, handle } = route;
-      if (path.startsWith(NODE_PATH)) return { ...route, handle: this.#ofNode(handle) };
-      if (path === DB_UPDATES_PATH) return { ...route, handle: this.#dbUpdates(handle) };
-      const key = `${method} ${path}`;
-      if (!path.startsWith('/:db') || EVERYWHERE.has(key)) return route;
-      if (path === SHARDS_PATH || path.startsWith(`${SHARDS_PATH}/`)) {
-        return { ...route, handle: this.#ofPlacement(handle) };
-      }
-      const elsewhere = table.get(key) ?? this.#ofDocument(route);
-      if (elsewhere === undefined) throw new RangeError(`nothing serves ${key} elsewhere`);
-      return { ...route, handle: this.#choosing(handle, elsewhere) };
+      const handle = this.#serving(route, table);
+      const isOfMembers = PATHS_OF_MEMBERS.test(route.path);
+      return { ...route, handle: isOfMembers ? this.#unlessRemoved(handle) : handle };
     });
+  }
+
+  #serving(route: Route, table: ReadonlyMap<string, Serve>): Serve {
+    const { method, path, handle } = route;
+    if (path.startsWith(NODE_PATH)) return this.#ofNode(handle);
+    if (path === DB_UPDATES_PATH) return this.#dbUpdates(handle);
+    const key = `${method} ${path}`;
+    if (!path.startsWith('/:db') || EVERYWHERE.has(key)) return handle;
+    if (path === SHARDS_PATH || path.startsWith(`${SHARDS_PATH}/`))
+      return this.#ofPlacement(handle);
+    const elsewhere = table.get(key) ?? this.#ofDocument(route);
+    if (elsewhere === undefined) throw new RangeError(`nothing serves ${key} elsewhere`);
+    return this.#choosing(handle, elsewhere);
+  }
+
+  #unlessRemoved(serve: Serve): Serve {
+    return (exchange) => {
+      const membership = this.#membership;
+      if (!membership.hasLeft(membership.self.identity)) return serve(exchange);
+      throw new DivanError(
+        'UNAVAILABLE',
+        'this node was removed from its cluster; with an empty data directory it can be used again',
+      );
+    };
   }
 
   #choosing(here: Serve, elsewhere: Serve): Serve {
@@ -104,7 +125,7 @@ export class Routing implements Elsewhere {
       if (exchange.peer !== undefined) return here(exchange);
       // Even if all of it has come here since, whether the caller may is still to be decided by whoever has it.
       const isElsewhere = exchange.isForOthers || this.isElsewhere(exchange.param('db'));
-      return isElsewhere ? refusing(exchange, elsewhere) : here(exchange);
+      return isElsewhere ? refusing(exchange, elsewhere) : following(exchange, here, elsewhere);
     };
   }
 
@@ -198,6 +219,17 @@ export class Routing implements Elsewhere {
 
   async #replyInfo(exchange: Exchange): Promise<void> {
     exchange.reply(200, await this.#whole.info(exchange, exchange.param('db')));
+  }
+}
+
+/** Serves what is all here; a request that is still not served when some of that has gone to another node goes after it. */
+async function following(exchange: Exchange, here: Serve, elsewhere: Serve): Promise<void> {
+  try {
+    await here(exchange);
+  } catch (error) {
+    if (!isDivanError(error, 'MOVED') || exchange.response.headersSent) throw error;
+    if (exchange.hasBody) throw new DivanError('UNAVAILABLE', MOVED_MEANWHILE, {}, error);
+    await refusing(exchange, elsewhere);
   }
 }
 

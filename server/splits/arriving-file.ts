@@ -1,37 +1,47 @@
 /** The file of a shard that is on its way to this node: bytes of it come in any order, are compared, and looked through. */
 import { createHash } from 'node:crypto';
 import { dirname } from 'node:path';
-import { DivanError, isDivanError } from '../../engine/errors.js';
+import { DivanError, type ErrorCode, isDivanError } from '../../engine/errors.js';
 import type { StorageFile } from '../../engine/file/storage.js';
+import { checkFile } from '../../engine/rewrite/check-file.js';
 import { PIECE_BYTES, piecesOf, type Stretch } from '../../engine/rewrite/file-copy.js';
-import { checkShard } from '../../engine/shard/check.js';
-import { ReadOnlyShard } from '../../engine/shard/read-only-shard.js';
 import { makeDirectory } from '../durable-names.js';
 import type { ServerWorld } from '../world.js';
 
 /** Hashes of so many pieces at once. */
 export const HASHES_MAX = 64;
 const CHECK_WAIT_MS = 500;
+/** Failures of a check that say nothing of the shard. */
+const OF_OTHERS: ReadonlySet<ErrorCode> = new Set(['ABORTED', 'IO', 'WORKER']);
 
 export class ArrivingFile {
   readonly #world: ServerWorld;
   readonly #file: StorageFile;
+  readonly #workers: number | undefined;
+  readonly #closing = new AbortController();
   #checking: Promise<string | undefined> | undefined;
-  #isClosed = false;
 
-  private constructor(world: ServerWorld, file: StorageFile) {
+  private constructor(world: ServerWorld, file: StorageFile, workers: number | undefined) {
     this.#world = world;
     this.#file = file;
+    this.#workers = workers;
   }
 
-  /** Opens what there is, or makes it; its name is durable when it resolves. Throws what the disk throws. */
-  static async open(world: ServerWorld, path: string): Promise<ArrivingFile> {
+  /**
+   * Opens what there is, or makes it; its name is durable when it resolves. `workers`: threads that look through it, 0 for the calling one. Throws
+   * what the disk throws.
+   */
+  static async open(
+    world: ServerWorld,
+    path: string,
+    workers: number | undefined,
+  ): Promise<ArrivingFile> {
     const { storage } = world;
     await makeDirectory(storage, dirname(path));
     const isThere = (await storage.identity(path)) !== undefined;
     const file = await storage.open(path, isThere ? 'write' : 'create');
     await storage.syncDirectory(dirname(path));
-    return new ArrivingFile(world, file);
+    return new ArrivingFile(world, file, workers);
   }
 
   size(): Promise<number> {
@@ -71,36 +81,40 @@ export class ArrivingFile {
 
   /**
    * Looks through the whole shard, in the background: undefined if that is not done yet, else what is wrong, in a text that is empty if nothing is.
-   * To be asked again.
+   * To be asked again. Throws what is none of the shard's: `IO`, `WORKER`, `ABORTED`.
    */
   async check(): Promise<string | undefined> {
     this.#checking ??= this.#checked();
+    // It may fail while nobody asks.
+    this.#checking.catch(() => undefined);
     let cancel = () => {};
     const soon = new Promise<undefined>((resolve) => {
       cancel = this.#world.host.setTimer(() => resolve(undefined), CHECK_WAIT_MS);
     });
-    const problem = await Promise.race([this.#checking, soon]);
-    cancel();
-    if (problem !== undefined) this.#checking = undefined;
-    return problem;
+    let isOver = true;
+    try {
+      const problem = await Promise.race([this.#checking, soon]);
+      isOver = problem !== undefined;
+      return problem;
+    } finally {
+      cancel();
+      if (isOver) this.#checking = undefined;
+    }
   }
 
   async #checked(): Promise<string> {
     try {
-      await using shard = await ReadOnlyShard.open(this.#world, this.#file.path);
-      const { problems } = await checkShard(shard, () => {
-        if (this.#isClosed) throw new DivanError('ABORTED', 'nobody wants to know any more');
-      });
-      const [first] = problems;
+      const options = { workers: this.#workers, signal: this.#closing.signal };
+      const first = await checkFile(this.#world, this.#file.path, options);
       return first === undefined ? '' : described(first.text, first.pos);
     } catch (error) {
-      if (!isDivanError(error)) throw error;
+      if (!isDivanError(error) || OF_OTHERS.has(error.code)) throw error;
       return described(error.message, error.facts.pos);
     }
   }
 
   async close(): Promise<void> {
-    this.#isClosed = true;
+    this.#closing.abort();
     await this.#checking?.catch(() => undefined);
     await this.#file.close();
   }

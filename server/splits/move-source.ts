@@ -51,14 +51,19 @@ const UNCERTAIN: ReadonlySet<ErrorCode> = new Set([
 /** What asks the node that a shard is moved to. */
 export class MoveCalls {
   readonly #calls: PeerCalls;
-  /** Undefined for one that is no member any more. */
-  readonly #node: Node | undefined;
+  readonly #find: () => Node | undefined;
   readonly #rest: JsonObject;
 
-  constructor(calls: PeerCalls, node: Node | undefined, rest: JsonObject) {
+  /** `find`: the node, undefined once it is no member any more. */
+  constructor(calls: PeerCalls, find: () => Node | undefined, rest: JsonObject) {
     this.#calls = calls;
-    this.#node = node;
+    this.#find = find;
     this.#rest = rest;
+  }
+
+  /** False once the node has left the cluster, which is for good: nobody hears it any more. */
+  get isMember(): boolean {
+    return this.#find() !== undefined;
   }
 
   /** Throws what the other node throws, and as `PeerCalls.call`. */
@@ -75,8 +80,9 @@ export class MoveCalls {
   }
 
   get #member(): Node {
-    if (this.#node !== undefined) return this.#node;
-    throw new DivanError('UNREACHABLE', NO_MEMBER);
+    const node = this.#find();
+    if (node !== undefined) return node;
+    throw new DivanError('NOT_FOUND', NO_MEMBER);
   }
 }
 
@@ -155,10 +161,21 @@ export class MoveSource {
   async run(context: JobContext, database: Database): Promise<void> {
     const { phase } = context.job();
     if (phase === 'wait_source_close' || phase === 'source_delete') return;
+    let endLeaving: (() => void) | undefined;
+    const onLeaving = () => {
+      endLeaving ??= database.beginLeaving();
+    };
     let pauseMs: number | undefined;
-    if (phase !== 'update_shardmap') pauseMs = await this.#transfer(context, database);
-    if (this.#hasSource(context.job())) await this.#settle(context, database);
-    await this.#confirm(context, database);
+    try {
+      if (phase !== 'update_shardmap') {
+        pauseMs = await this.#transfer(context, database, onLeaving);
+      }
+      onLeaving();
+      if (this.#hasSource(context.job())) await this.#settle(context, database);
+      await this.#confirm(context, database);
+    } finally {
+      endLeaving?.();
+    }
     const writePauseMs = pauseMs ?? context.job().writePauseMs;
     await context.update({ phase: 'wait_source_close', writePauseMs });
   }
@@ -172,7 +189,7 @@ export class MoveSource {
     }
   }
 
-  async #transfer(context: JobContext, database: Database): Promise<number> {
+  async #transfer(context: JobContext, database: Database, onLeaving: () => void): Promise<number> {
     const { world, watchEventLoop, config } = this.#parts;
     // Durable, so that a restart does not take up an earlier handover, of which it was not known whether it was written down.
     await context.update({ phase: 'initial_copy', handover: undefined });
@@ -188,7 +205,7 @@ export class MoveSource {
       return await slot.write((shard, ending) => {
         const stop = AbortSignal.any([context.signal, database.ended, ending]);
         const transfer = new ShardTransfer({
-          ...{ world, context, database, shard, stop, run },
+          ...{ world, context, database, shard, stop, run, onLeaving },
           calls: this.#callsOf(job, run),
           rate: () => Math.max(pacer.throttle.rate, pacer.throttle.rate > 0 ? RATE_MIN : 0),
           capMs: config.get('reshard/max_write_pause'),
@@ -210,7 +227,7 @@ export class MoveSource {
     const calls = this.#callsOf(job);
     try {
       await calls.ask('take', { ...handover }, TAKE_MS);
-      this.#assertMember(job);
+      assertMember(calls);
       await this.#parts.handover.give(database, sourceOf(job));
     } catch (error) {
       if (!isDivanError(error)) throw error;
@@ -241,20 +258,17 @@ export class MoveSource {
     const calls = this.#callsOf(job);
     const stop = AbortSignal.any([context.signal, database.ended]);
     for (let againMs = AGAIN_MS; ; againMs = Math.min(2 * againMs, AGAIN_MS_MAX)) {
-      if (this.#targetOf(job) === undefined) {
-        // Whatever it has of the shard, nobody hears it any more, and it was never told that it may write.
-        await this.#keep(context, database);
-        throw new DivanError('NOT_FOUND', NO_MEMBER);
-      }
       try {
         await calls.ask('take', { ...job.handover });
-        this.#assertMember(job);
+        assertMember(calls);
         const { settings } = database;
         await settings.whileSettled(() => this.#parts.handover.give(database, sourceOf(job)));
         return;
       } catch (error) {
         if (!isDivanError(error)) throw error;
-        if (!UNCERTAIN.has(error.code) && (await this.#isCancelled(calls))) {
+        // Before this node has given the shard up nobody takes writes elsewhere: of a node that left there is nothing to know.
+        const isOver = !calls.isMember || !UNCERTAIN.has(error.code);
+        if (isOver && (await this.#isCancelled(calls))) {
           await this.#keep(context, database);
           throw error;
         }
@@ -272,6 +286,7 @@ export class MoveSource {
 
   /** True when it is certain that the other node does not have the shard, and will not take it. */
   async #isCancelled(calls: MoveCalls): Promise<boolean> {
+    if (!calls.isMember) return true;
     try {
       return memberOf(await calls.ask('cancel'), 'taken') === false;
     } catch (error) {
@@ -289,7 +304,8 @@ export class MoveSource {
         await calls.ask('confirm');
         return;
       } catch (error) {
-        if (!isDivanError(error)) throw error;
+        // Its file is all that is left of the shard, and stays.
+        if (!isDivanError(error) || !calls.isMember) throw error;
       }
       await this.#sleep(againMs, stop);
     }
@@ -307,18 +323,9 @@ export class MoveSource {
   }
 
   #callsOf(job: SplitJob, run = job.handover?.run): MoveCalls {
-    const rest = { id: job.id, ...(run === undefined ? {} : { run }) };
-    return new MoveCalls(this.#parts.calls, this.#targetOf(job), rest);
-  }
-
-  /** A shard is not given to a node that was removed meanwhile. Throws `UNREACHABLE`. */
-  #assertMember(job: SplitJob): void {
-    if (this.#targetOf(job) === undefined) throw new DivanError('UNREACHABLE', NO_MEMBER);
-  }
-
-  /** Undefined for one that is no member any more. */
-  #targetOf({ to }: SplitJob): Node | undefined {
-    return this.#parts.membership.find(to?.identity ?? '');
+    const { membership, calls } = this.#parts;
+    const find = () => membership.find(job.to?.identity ?? '');
+    return new MoveCalls(calls, find, { id: job.id, ...(run === undefined ? {} : { run }) });
   }
 
   #hasSource(job: SplitJob): boolean {
@@ -364,4 +371,9 @@ export async function claim(slot: ShardSlot, signal: AbortSignal): Promise<() =>
     if (slot.isRetired) throw new DivanError('NOT_FOUND', 'the shard is not there any more');
     await settledOrAborted(slot.rewritten(), signal);
   }
+}
+
+/** A shard is not given to a node that was removed meanwhile. Throws `UNREACHABLE`. */
+function assertMember({ isMember }: MoveCalls): void {
+  if (!isMember) throw new DivanError('UNREACHABLE', NO_MEMBER);
 }

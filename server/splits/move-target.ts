@@ -44,6 +44,8 @@ export interface MoveTargetParts {
   readonly handover: ShardHandover;
   readonly membership: Membership;
   readonly calls: PeerCalls;
+  /** Threads that look through what has come; 0 for the calling one. */
+  readonly workers: number | undefined;
   /** True for a file that a job of this node still has to do with. */
   readonly isInJob: (file: string) => boolean;
   /** Told of what is tried again later. Must not throw. */
@@ -53,6 +55,8 @@ export interface MoveTargetParts {
 /** A node is asked what has become of a shard that it moved here, so often. */
 const ASK_AGAIN_MS = 10_000;
 const ASK_MS = 5000;
+/** The other node says within moments that it gave a shard up. For so long writes wait for that, and are then refused. */
+const WRITES_WAIT_MS = 2000;
 
 /** A shard that arrives, while this node runs. */
 interface Arriving {
@@ -171,7 +175,8 @@ export class MoveTarget {
     const arriving = this.#arrivingOf(key);
     await closeFile(arriving);
     await this.#removeNamed(arrival);
-    arriving.file = await ArrivingFile.open(this.#parts.world, this.#temporaryPath(arrival));
+    const { world, workers } = this.#parts;
+    arriving.file = await ArrivingFile.open(world, this.#temporaryPath(arrival), workers);
     return { file, length: await arriving.file.size() };
   }
 
@@ -327,7 +332,7 @@ export class MoveTarget {
     const name = this.#parts.membership.find(from)?.name ?? from;
     const reason = `the shard has come from ${name}, which has not said yet that it takes no writes`;
     const error = new DivanError('UNAVAILABLE', reason);
-    this.#parts.pool.slot(this.#path(file)).suspend(error, error);
+    this.#parts.pool.slot(this.#path(file)).suspend(error, error, WRITES_WAIT_MS);
   }
 
   #later(): void {

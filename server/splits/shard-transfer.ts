@@ -30,6 +30,8 @@ const COMPARE_MAX = 3;
 /** A handover that took too long is tried again after so long, and twice as long each time. */
 const CUT_AGAIN_MS = 100;
 const CUT_AGAIN_MS_MAX = 5000;
+/** Requests that were begun before it was known that the shard is about to go have so long to be done. */
+const LEAVE_MS = 200;
 const COUNT = { min: 0, max: Number.MAX_SAFE_INTEGER };
 
 export interface ShardTransferInput {
@@ -45,6 +47,8 @@ export interface ShardTransferInput {
   readonly rate: () => number;
   /** How long writes are held before it is written down that the shard goes. */
   readonly capMs: number;
+  /** Called some time before the handover. */
+  readonly onLeaving: () => void;
   /** Called while writes wait, when the other node has everything: hands the shard over, or sees to it that it takes no writes. */
   readonly handOver: (handover: Handover) => Promise<void>;
 }
@@ -166,6 +170,10 @@ export class ShardTransfer {
   }
 
   async #cut(copy: FileCopy): Promise<number> {
+    const { database, onLeaving } = this.#input;
+    onLeaving();
+    // Elsewhere requests are always ready to go after their documents.
+    if (database.current.isWhole) await this.#sleep(LEAVE_MS);
     for (let againMs = CUT_AGAIN_MS; ; againMs = Math.min(2 * againMs, CUT_AGAIN_MS_MAX)) {
       await this.#topOff(copy);
       const pauseMs = await this.#tryToCut(copy);

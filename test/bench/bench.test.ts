@@ -57,6 +57,11 @@ const LABELS = [
   'writes, copying',
   'cutovers',
   'catching up',
+  'reads, no move',
+  'reads, moving',
+  'writes, no move',
+  'writes, moving',
+  'handovers',
   'split with checkpoints',
   'split without checkpoints',
 ];
@@ -86,7 +91,7 @@ t.test('every family', async (t) => {
   for (const { label, docs, family, sourceBytes, runs } of results) {
     t.equal(runs.length, 1, label);
     t.ok(docs > 0 && runs.every(({ seconds }) => seconds > 0), `${label} took time`);
-    if (family === 'commits' || family === 'live-split') continue;
+    if (family === 'commits' || family.startsWith('live-')) continue;
     t.ok(
       runs.every(({ peakMiB }) => peakMiB !== undefined && peakMiB > 10),
       `${label} took memory`,
@@ -106,12 +111,17 @@ t.test('every family', async (t) => {
   for (const { cpuSeconds = 0, grownMiB } of requests(results, /^(GET|PUT|_)/)) {
     t.ok(cpuSeconds > 0 && grownMiB !== undefined);
   }
-  const cutovers = results.find(({ label }) => label === 'cutovers')?.runs ?? [];
-  t.same(
-    cutovers.map(({ docs, failures }) => ({ docs, failures })),
-    [{ docs: 6, failures: 0 }],
-    'requests were answered while shards were split and merged',
-  );
+  for (const [of, docs] of [
+    ['cutovers', 6],
+    ['handovers', 2],
+  ] as const) {
+    const runs = results.find(({ label }) => label === of)?.runs ?? [];
+    t.same(
+      runs.map(({ docs, failures }) => ({ docs, failures })),
+      [{ docs, failures: 0 }],
+      `requests were answered during ${of}`,
+    );
+  }
   for (const title of ['of uninterrupted', 'of one without checkpoints', 'of split']) {
     t.ok(table.includes(`| ${title} |`), title);
   }

@@ -20,18 +20,24 @@ export function testNodes(count: number): Node[] {
   }));
 }
 
-/** Members that stay. */
-export function fixedMembers(self: Node, nodes: readonly Node[]): Membership {
+/** Members that stay, but for those that the test has leave. */
+export function fixedMembers(
+  self: Node,
+  nodes: readonly Node[],
+  hasLeft: (identity: string) => boolean = () => false,
+): Membership {
+  const members = () => nodes.filter(({ identity }) => !hasLeft(identity));
   return {
     self,
-    list: () => nodes,
-    others: () => nodes.filter(({ identity }) => identity !== self.identity),
-    find: (identity) => nodes.find((node) => node.identity === identity),
-    named: (name) => nodes.find((node) => node.name === name),
+    list: members,
+    others: () => members().filter(({ identity }) => identity !== self.identity),
+    find: (identity) => members().find((node) => node.identity === identity),
+    named: (name) => members().find((node) => node.name === name),
     add: () => Promise.reject(new Error('the members stay')),
     announce: async () => undefined,
     remove: () => Promise.reject(new Error('the members stay')),
     isReached: () => true,
+    hasLeft,
   };
 }
 

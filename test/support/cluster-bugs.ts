@@ -66,8 +66,8 @@ export const CLUSTER_BUGS: readonly PlantedBug[] = [
   {
     name: 'a start wins over a stop that it did not know of',
     file: 'server/cluster/split-switch.js',
-    find: 'PREFIX + self, () => ({ stopped: reason })',
-    replace: 'PREFIX + self.replace(/./g, "0"), () => ({ stopped: reason })',
+    find: 'isStop && numberOf(value) === number',
+    replace: 'isStop',
   },
   {
     name: 'who left comes back',

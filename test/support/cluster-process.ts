@@ -3,6 +3,7 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Test } from 'tap';
 import { CLI } from './cli.js';
 import type { Machine } from './machines.js';
@@ -22,20 +23,28 @@ export interface NodeRequest {
 
 const START_MS = 30_000;
 
+export interface NodeProcessOptions {
+  readonly args?: readonly string[];
+  /** What is run instead of the command, with the same arguments. */
+  readonly program?: string;
+  /** Of the environment. */
+  readonly settings?: Readonly<Record<string, string>>;
+}
+
 export class ClusterProcess {
   readonly machine: Machine;
   readonly name: string;
   readonly dataDir: string;
-  readonly #args: readonly string[];
+  readonly #options: NodeProcessOptions;
   #child: ChildProcess | undefined;
   #ended: Promise<unknown> = Promise.resolve();
   #log = '';
 
-  private constructor(machine: Machine, name: string, dataDir: string, args: readonly string[]) {
+  private constructor(machine: Machine, name: string, options: NodeProcessOptions) {
     this.machine = machine;
     this.name = name;
-    this.dataDir = dataDir;
-    this.#args = args;
+    this.dataDir = mkdtempSync(join(tmpdir(), 'divan-'));
+    this.#options = options;
   }
 
   /** Starts a node without an admin, which is ended with the test. */
@@ -43,15 +52,10 @@ export class ClusterProcess {
     t: Test,
     machine: Machine,
     number: number,
-    args: readonly string[] = [],
+    options: NodeProcessOptions = {},
   ): Promise<ClusterProcess> {
-    const dataDir = mkdtempSync(join(tmpdir(), 'divan-'));
-    const name = `node${number}@${machine.address}`;
-    const node = new ClusterProcess(machine, name, dataDir, args);
-    t.teardown(async () => {
-      await node.end('SIGKILL');
-      rmSync(dataDir, { recursive: true });
-    });
+    const node = new ClusterProcess(machine, `node${number}@${machine.address}`, options);
+    t.teardown(() => node.remove());
     await node.restart();
     return node;
   }
@@ -66,20 +70,38 @@ export class ClusterProcess {
     return this.#child.pid;
   }
 
+  /** Whether its process is there, which may have ended by itself. */
+  get isRunning(): boolean {
+    const child = this.#child;
+    return child !== undefined && child.exitCode === null && child.signalCode === null;
+  }
+
+  /** Sends a signal, and resolves when the log has something new that matches. Rejects when the process ends before. */
+  async signal(signal: NodeJS.Signals, answer: RegExp): Promise<void> {
+    const length = this.#log.length;
+    this.#child?.kill(signal);
+    while (!answer.test(this.#log.slice(length))) {
+      if (!this.isRunning) throw new Error(`${this.name} ended: ${this.#log.slice(-1000)}`);
+      await delay(1);
+    }
+  }
+
   /** Starts it again, with the data that it had. REQUIRES: it does not run. */
   async restart(): Promise<void> {
     const { address, port, wrapper } = this.machine;
+    const { args = [], program = CLI, settings } = this.#options;
     const command = [
       ...wrapper,
-      ...['env', '-u', 'NODE_OPTIONS', '-u', 'DIVAN_ADMIN', process.execPath, CLI, 'serve'],
+      ...['env', '-u', 'NODE_OPTIONS', '-u', 'DIVAN_ADMIN', process.execPath, program, 'serve'],
       ...['--data-dir', this.dataDir, '--name', this.name],
       ...['--advertise', `http://${address}:${port}`],
       // The default is the one that counts where nothing else is on the machine.
       ...(wrapper.length === 0 ? ['--port', String(port)] : []),
-      ...this.#args,
+      ...args,
     ];
     const [first = '', ...rest] = command;
-    const child = spawn(first, rest, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const env = { ...process.env, ...settings };
+    const child = spawn(first, rest, { env, stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child = child;
     this.#ended = new Promise((resolve) => child.once('close', resolve));
     child.stderr.on('data', (bytes) => {
@@ -101,6 +123,12 @@ export class ClusterProcess {
     this.#child?.kill(signal);
     await this.#ended;
     this.#child = undefined;
+  }
+
+  /** Ends it, and removes its data. */
+  async remove(): Promise<void> {
+    await this.end('SIGKILL');
+    rmSync(this.dataDir, { recursive: true, force: true });
   }
 
   get url(): string {

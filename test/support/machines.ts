@@ -44,8 +44,15 @@ export function makeMachines(t: Test, count: number): readonly Machine[] {
     remove();
     const why = error instanceof Error ? error.message.split('\n').slice(0, 2).join(' ') : '';
     t.comment(`no network namespaces here, so that all servers share one machine: ${why}`);
-    return names.map(() => ({ address: '127.0.0.1', port: sharedPort++, wrapper: [] }));
+    return sharedMachines(count);
   }
+}
+
+/** This machine, as often as is wanted, with different ports. */
+export function sharedMachines(count: number): readonly Machine[] {
+  return Array.from({ length: count }, () => {
+    return { address: '127.0.0.1', port: sharedPort++, wrapper: [] };
+  });
 }
 
 function joined(hub: string, name: string, number: number): Machine {

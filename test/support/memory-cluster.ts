@@ -29,6 +29,8 @@ export class MemoryCluster {
   readonly nodes: readonly Node[];
   /** Identities of nodes that nobody reaches and that reach nobody. */
   readonly away = new Set<string>();
+  /** Identities of nodes that are no members any more. */
+  readonly left = new Set<string>();
   readonly calls: { readonly to: string; readonly name: string }[] = [];
   /** Asked before each call between nodes that reach each other. */
   fate: (to: Node, name: string, head: JsonObject) => CallFate = () => 'done';
@@ -63,7 +65,8 @@ export class MemoryCluster {
     const records = this.records(self);
     records.begin(isDead);
     const calls = this.#calls(self, isDead);
-    return clusterOf({ records, membership: fixedMembers(self, this.nodes), calls, handlers });
+    const membership = fixedMembers(self, this.nodes, (identity) => this.left.has(identity));
+    return clusterOf({ records, membership, calls, handlers });
   }
 
   /** A node answers no more. */

@@ -79,7 +79,9 @@ export class MoveBed {
     shard = this.shards(from)[0],
     members: object = {},
   ): Promise<string> {
-    const body = { type: 'move', node: this.name(from), shard, target: this.name(to), ...members };
+    const nodes = { node: this.name(from), target: this.name(to) };
+    // To look through a copy takes a thread, which takes longer than all else.
+    const body = { type: 'move', ...nodes, shard, verify: false, ...members };
     const reply = await this.at(0).post(JOBS, body);
     if (reply.status !== 201) throw new Error(reply.text);
     return String(memberOf(reply.body, 'id'));

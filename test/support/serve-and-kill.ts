@@ -1,17 +1,44 @@
 /**
- * A program: `divan serve`, which kills itself (SIGKILL) just before, or just after, the n-th call that changes something durable for a job.
+ * A program: `divan serve`, which kills itself (SIGKILL) just before, or just after, the n-th call that changes something durable besides what
+ * clients write. Prints how many there were when it ends.
+ *
  * DIVAN_TEST_KILL_AT is n; DIVAN_TEST_KILL_WHEN `before` or `after`. The calls are counted from the first one that concerns the checkpoint of a
- * job. Prints how many there were when it ends.
+ * job. Or else DIVAN_TEST_KILL_BY is `signal`: at each SIGUSR2 both are read from the file beside the data directory whose name ends with
+ * `.kill`, and the calls are counted from then on, once it says `counting`.
  */
+import { readFileSync } from 'node:fs';
 import { nodeStorage } from '../../engine/file/node-storage.js';
 import type { StorageFile } from '../../engine/file/storage.js';
 
-const at = Number(process.env['DIVAN_TEST_KILL_AT']);
-const isAfter = process.env['DIVAN_TEST_KILL_WHEN'] === 'after';
+const { env, argv } = process;
+const isSignalled = env['DIVAN_TEST_KILL_BY'] === 'signal';
+/** What is written to these is none of the clients'. */
+const OF_NODE = /node\.divan$|\.move|\.arriving$/;
+const RECORDS = /node\.divan$/;
+const NOTHING = /^(?!)/;
+let at = Number(env['DIVAN_TEST_KILL_AT']);
+let isAfter = env['DIVAN_TEST_KILL_WHEN'] === 'after';
+let isCounting = false;
 let calls = 0;
 
+const tell = () => process.stderr.write(`counted ${calls} calls\n`);
+
+if (isSignalled) {
+  const orders = `${argv[argv.indexOf('--data-dir') + 1]}.kill`;
+  process.on('SIGUSR2', () => {
+    tell();
+    const [number, when] = readFileSync(orders, 'utf8').split(' ');
+    at = Number(number);
+    isAfter = when === 'after';
+    calls = 0;
+    isCounting = true;
+    process.stderr.write('counting\n');
+  });
+}
+
 async function counted<T>(path: string, call: () => Promise<T>): Promise<T> {
-  if (calls === 0 && !path.includes('.move')) return call();
+  if (!isCounting && (isSignalled || !path.includes('.move'))) return call();
+  isCounting = true;
   const isIt = ++calls === at;
   if (isIt && !isAfter) process.kill(process.pid, 'SIGKILL');
   const result = await call();
@@ -19,16 +46,20 @@ async function counted<T>(path: string, call: () => Promise<T>): Promise<T> {
   return result;
 }
 
-/** What clients write to the shards is none of a job; the records of the node and its checkpoints are. */
+/** What survives a process that is killed is what it has written, synced or not. */
 function countedFile(file: StorageFile): StorageFile {
-  const { path } = file;
-  if (!path.endsWith('node.divan') && !path.includes('.move')) return file;
+  // A file may be renamed while it is open.
+  const whereIt = <T>(isOne: RegExp, call: () => Promise<T>) =>
+    isOne.test(file.path) ? counted(file.path, call) : call();
+  const written = isSignalled ? RECORDS : NOTHING;
   return {
-    path,
+    get path() {
+      return file.path;
+    },
     read: (into, position) => file.read(into, position),
-    write: (bytes, position) => file.write(bytes, position),
-    sync: () => counted(path, () => file.sync()),
-    truncate: (length) => counted(path, () => file.truncate(length)),
+    write: (bytes, position) => whereIt(written, () => file.write(bytes, position)),
+    sync: () => whereIt(OF_NODE, () => file.sync()),
+    truncate: (length) => whereIt(OF_NODE, () => file.truncate(length)),
     size: () => file.size(),
     identity: () => file.identity(),
     tryLock: () => file.tryLock(),
@@ -49,5 +80,5 @@ Object.assign(nodeStorage, {
   makeDirectory: (path) => counted(path, () => real.makeDirectory(path)),
   syncDirectory: (path) => counted(path, () => real.syncDirectory(path)),
 } satisfies Partial<typeof nodeStorage>);
-process.on('exit', () => process.stderr.write(`counted ${calls} calls\n`));
+process.on('exit', tell);
 await import('../../tools/cli.js');

@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import { Agent, request } from 'node:http';
 import { CLI } from './cli.js';
 
-const ADMIN = 'admin:secret-of-the-tests';
+export const ADMIN = 'admin:secret-of-the-tests';
 const AUTHORIZATION = `Basic ${Buffer.from(ADMIN).toString('base64')}`;
 /** A server that says nothing for so long has failed. */
 const START_MS = 30_000;

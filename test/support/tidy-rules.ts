@@ -59,6 +59,7 @@ const NODE_HOST = 'engine/file/node-host.ts';
 const CHOOSE_THE_REAL_WORLD = [
   'engine/index.ts',
   'engine/rewrite/worker.ts',
+  'engine/rewrite/check-worker.ts',
   'server/auth/hash-worker.ts',
 ];
 const FILE_SYSTEM_MODULES = ['node:fs', 'node:fs/promises', 'fs', 'fs/promises', 'fs-ext'];

@@ -205,7 +205,18 @@ async function removeUnderWrites(
   }
 
   t.match((await call(third, 'GET', '/_setup')).body, { nodes: [third.name] });
-  t.equal((await call(third, 'GET', '/cities/city1')).status, 503);
+  for (const [method, path] of [
+    ['GET', '/cities/city1'],
+    ['PUT', '/cities'],
+    ['PUT', '/another'],
+    ['GET', '/_all_dbs'],
+    ['GET', '/_shard_splits'],
+  ] as const) {
+    const reason = /removed from its cluster/;
+    t.match(await call(third, method, path), { status: 503, body: { reason } }, path);
+  }
+  t.match(await call(third, 'GET', '/_up'), { status: 404, body: { status: 'removed' } });
+  t.equal((await call(first, 'GET', '/_up')).status, 200);
 }
 
 t.test('divan cluster', async (t) => {

@@ -46,7 +46,10 @@ function anyRecord(random: () => number): ClusterRecord {
     [`member/${ME}`, { ...NODE, url: `http://u${at(2)}`, state: at(2) === 0 ? 'left' : 'member' }],
     ['admin/a', at(2) === 0 ? { deleted: true } : { password: at(3) }],
     ['setup', { finished: at(2) === 0 }],
-    [`splits/${ME}`, at(2) === 0 ? { stopped: `${at(2)}` } : { started: true }],
+    [
+      `splits/${ME}`,
+      { number: at(2), ...(at(2) === 0 ? { stopped: `${at(2)}` } : { started: true }) },
+    ],
     ['database/a', { incarnations, deleted: at(2) === 0 ? { [by]: at(3) } : {} }],
   ];
   const [key, value] = values[at(values.length)] ?? ['setup', { finished: true }];
@@ -90,7 +93,10 @@ t.test('each kind has its rule', async (t) => {
   t.equal(mergeRecords(changed, deleted), deleted, 'a deletion outweighs changes');
   const again = changedRecord(deleted, 'admin/a', { password: 7 });
   t.equal(mergeRecords(again, changed), again, 'and who is made knowing of it, lives');
-  const [stop, start] = [{ stopped: '' }, { started: true }];
+  const [stop, start] = [
+    { stopped: '', number: 1 },
+    { started: true, number: 1 },
+  ];
   t.same(
     valueIn(
       mergeRecords(makeRecord(`splits/${ME}`, 3, stop), makeRecord(`splits/${ME}`, 3, start)),
@@ -141,6 +147,18 @@ async function twoNodes(
   await cluster.scheduler.pass(10_000);
   return { a, b, cluster };
 }
+
+t.test('a stop that comes while a start is being made holds, whatever its reason', async (t) => {
+  const { cluster, a } = await twoNodes(t);
+  const { identity } = a.node;
+  await cluster.scheduler.until(stopSplits(a.records, identity, 'why'));
+  const again = stopSplits(a.records, identity, 'why');
+  const started = startSplits(a.records);
+  await cluster.scheduler.until(Promise.all([again, started]));
+  t.equal(stopReason(a.records), 'why');
+  await cluster.scheduler.until(startSplits(a.records));
+  t.equal(stopReason(a.records), undefined);
+});
 
 t.test('a new node hears of everything, and of what changes', async (t) => {
   const { a, b, cluster } = await twoNodes(t);
@@ -271,11 +289,14 @@ t.test('what is the same is compared at once, however much it is', async (t) => 
   };
   const records = await ClusterRecords.open(disk, ME);
   const { digests } = records.index;
-  const before = process.hrtime.bigint();
-  t.equal(digests.total, digests.total);
-  t.strictSame(digests.differing(digests.buckets), []);
-  const ms = Number(process.hrtime.bigint() - before) / 1e6;
-  t.ok(ms < 100, `${ms} ms`);
+  const times: number[] = [];
+  for (let turn = 0; turn < 5; turn++) {
+    const before = performance.now();
+    t.equal(digests.total, digests.total);
+    t.strictSame(digests.differing(digests.buckets), []);
+    times.push(performance.now() - before);
+  }
+  t.ok(Math.min(...times) < 100, `${Math.min(...times)} ms`);
   const other = records.record(`row/${ME}/d7/i`);
   if (other !== undefined) await records.take([{ ...other, counter: 2 }]);
   t.equal(digests.differing(Buffer.alloc(256 * 16).toString('hex'))?.length, 256);

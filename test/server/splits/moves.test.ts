@@ -58,7 +58,7 @@ t.test('a shard moves, and back', async (t) => {
     target_node: 'node2@test',
     has_room: true,
   });
-  const id = await bed.move(0, 1);
+  const id = await bed.move(0, 1, shard, { verify: true });
   const done = await bed.inState(id, 'completed', 1);
   t.match(done, {
     type: 'move',
@@ -199,7 +199,8 @@ t.test('each call is lost once, or its answer is', async (t) => {
       : (['answer lost'] as const)) {
       let count = 0;
       bed.cluster.fate = (_to, call) => (call === `move/${name}` && count++ < 2 ? fate : 'done');
-      const id = await bed.move(where, 1 - where);
+      const shown = { verify: name === 'check' };
+      const id = await bed.move(where, 1 - where, bed.shards(where)[0], shown);
       await bed.inState(id, 'completed');
       t.ok(count > 0, `${name}, ${fate}`);
       where = 1 - where;
