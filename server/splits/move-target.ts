@@ -112,7 +112,10 @@ export class MoveTarget {
 
   /** Shards that the other node has not given up yet, as far as is known here, take no writes. */
   #holdBack(): void {
-    for (const arrival of this.#all()) if (this.#isTaken(arrival)) this.#suspend(arrival);
+    for (const arrival of this.#all()) {
+      const isHeld = this.#parts.pool.slot(this.#path(arrival.file)).suspension !== undefined;
+      if (this.#isTaken(arrival) && !isHeld) this.#suspend(arrival);
+    }
   }
 
   #all(): Arrival[] {
