@@ -108,15 +108,15 @@ class Bed {
 t.test('halves, quarters and back, again and again', async (t) => {
   const bed = await Bed.open(seedOf(t));
   for (let cycle = 0; cycle < CYCLES; cycle++) {
-    await bed.write(8);
+    await bed.write(4);
     await bed.split(0);
-    await bed.write(8);
+    await bed.write(4);
     await bed.split(0);
     await bed.split(2);
     await bed.write(12);
     await bed.merge(0);
     await bed.merge(1);
-    await bed.write(8);
+    await bed.write(4);
     await bed.merge(0);
   }
   await bed.check(t);

@@ -9,10 +9,13 @@ import { randomInt, seededRandom, seedOf } from '../../support/seed.js';
 import { memberOf, TestServer } from '../../support/server.js';
 import { runJob, shardsOf } from '../../support/split-jobs.js';
 
-const CYCLES = 4;
+const CYCLES = 2;
 const DOCUMENTS = 60;
-const READERS = 3;
+const READERS = 2;
+const NOTES_MAX = 60;
 const GROWTH = 4;
+/** So that writing takes no more than its share of the time. */
+const PAUSE_MS = 5;
 
 interface Reply {
   readonly results: readonly {
@@ -37,6 +40,10 @@ async function readOn(server: TestServer, note: Note, limit: number): Promise<No
   const revs = new Map(note.revs);
   for (const { id, changes } of results) revs.set(id, changes[0]?.rev ?? '');
   return { since: last_seq, revs };
+}
+
+function pause(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
 }
 
 /** Writes, deletes and purges documents and writes local docs until told to stop; returns how many writes there were. */
@@ -67,6 +74,7 @@ async function writeUntil(
       else revs.set(id, String(memberOf(body, 'rev')));
     }
     writes++;
+    await pause();
   }
   return writes;
 }
@@ -80,11 +88,11 @@ async function readUntil(
   let note: Note = { since: '0', revs: new Map() };
   while (!isOver()) {
     note = await readOn(server, note, 1 + randomInt(random, 9));
-    if (random() < 0.2) notes.push(note);
+    if (random() < 0.2 && notes.length < NOTES_MAX) notes.push(note);
     // A client that comes back after long.
     const [old] = notes.slice(randomInt(random, notes.length + 1));
     if (random() < 0.05 && old !== undefined) note = old;
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    await pause();
   }
   return notes;
 }
