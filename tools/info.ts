@@ -50,10 +50,10 @@ async function describe(shard: ReadOnlyShard) {
     hashRule: metadata.hashRule,
     uuid: hex(metadata.uuid),
     fileId: hex(block.fileId),
-    lineage: metadata.lineage.map(({ fileId, range, cutSeq }) => ({
+    lineage: metadata.lineage.map(({ fileId, range, cut }) => ({
       fileId: hex(fileId),
       range: formatRange(range),
-      cutSeq,
+      cutSeq: cut.updateSeq,
     })),
     fileBytes,
     liveBytes,

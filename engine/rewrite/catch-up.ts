@@ -8,16 +8,16 @@ import { readSeq } from '../file/byte-reader.js';
 import { ByteWriter, SEQ_BYTES, writeSeq } from '../file/byte-writer.js';
 import { CODEC_RAW, type Ref } from '../file/ref.js';
 import type { Attachment } from '../shard/attachment-list.js';
-import { hashOf } from '../shard/hash.js';
+import { hashOf, isInRange } from '../shard/hash.js';
 import { LOCAL_PREFIX, localSeqOf } from '../shard/local-tree.js';
 import { decodePurgeInfo } from '../shard/purge-tree.js';
 import { type Leaf, readRow, seqKey, writeLeaves } from '../shard/seq-tree.js';
 import type { Shard } from '../shard/shard.js';
 import { type Change, changesKeys, type Snapshot } from '../shard/snapshot.js';
-import type { Seqs } from '../shard/state.js';
+import { type Seqs, ZERO_SEQS } from '../shard/state.js';
 import { Copies, type Copy } from './copies.js';
 import { Extents } from './extents.js';
-import { SeqMap } from './seq-map.js';
+import { type SeqMaps, seqMapsOf } from './seq-map.js';
 
 /** Few enough that what is done with them, some milliseconds, does not keep requests waiting. */
 const DOCUMENTS_AT_ONCE = 256;
@@ -30,8 +30,7 @@ const LOCAL_PREFIX_BYTES = Buffer.from(LOCAL_PREFIX);
 interface CatchUpSource {
   readonly shard: Shard;
   has: Seqs;
-  readonly updateSeqs: SeqMap;
-  readonly otherSeqs: SeqMap;
+  readonly seqMaps: SeqMaps;
 }
 
 export class CatchUp {
@@ -43,13 +42,12 @@ export class CatchUp {
    * they are the parents of the copies.
    */
   constructor(sources: readonly Shard[], copies: readonly Shard[], seqs: readonly Seqs[]) {
-    const base = copies[0]?.snapshot().metadata.lineage.at(-1)?.base ?? 0;
-    const count = sources.length;
-    this.#sources = sources.map((shard, index) => ({
+    const base = copies[0]?.snapshot().metadata.lineage.at(-1)?.base ?? ZERO_SEQS;
+    const parentCount = sources.length;
+    this.#sources = sources.map((shard, parentIndex) => ({
       shard,
-      has: seqs[index] ?? ZERO_SEQS,
-      updateSeqs: new SeqMap(count, index, base),
-      otherSeqs: new SeqMap(count, index, 0),
+      has: seqs[parentIndex] ?? ZERO_SEQS,
+      seqMaps: seqMapsOf({ parentCount, parentIndex, base }),
     }));
     this.#copies = new Copies(copies);
   }
@@ -110,8 +108,6 @@ async function knowsPurgesAfter(snapshot: Snapshot, seq: number): Promise<boolea
   return false;
 }
 
-const ZERO_SEQS: Seqs = { updateSeq: 0, purgeSeq: 0, localSeq: 0 };
-
 /** What a round takes of one source. */
 class Round {
   readonly #source: CatchUpSource;
@@ -145,7 +141,7 @@ class Round {
       const id = Buffer.from(decodePurgeInfo(value).id);
       const copy = this.#copies.of(this.#hashOf(id));
       if ((await this.#snapshot.stored(id)) === undefined) await this.#removeDocument(copy, id);
-      copy.batch.purgeInfo(this.#source.otherSeqs.map(seq), value);
+      copy.batch.purgeInfo(this.#source.seqMaps.purgeSeq.map(seq), value);
       await this.#mergeIfFull();
     }
     const before = first ?? this.#snapshot.counters.purgeSeq + 1;
@@ -163,13 +159,12 @@ class Round {
 
   /** Purge infos are dropped from the oldest on. */
   async #dropPurges(copy: Copy, before: number): Promise<void> {
-    const { otherSeqs } = this.#source;
-    const lt = seqKey(otherSeqs.map(before));
+    const lt = seqKey(this.#source.seqMaps.purgeSeq.map(before));
     for await (const { key, value } of copy.shard.snapshot().entries('purgeBySeq', { lt })) {
-      const seq = readSeq(key, 0);
+      const { uuid, id } = decodePurgeInfo(value);
       // In a merge they are between those of other sources.
-      if (seq % otherSeqs.count !== otherSeqs.index) continue;
-      copy.batch.droppedPurgeInfo(seq, decodePurgeInfo(value).uuid);
+      if (!isInRange(this.#hashOf(Buffer.from(id)), this.#snapshot.metadata.range)) continue;
+      copy.batch.droppedPurgeInfo(readSeq(key, 0), uuid);
       await this.#mergeIfFull();
     }
   }
@@ -226,7 +221,7 @@ class Round {
     for (const leaf of leaves) copied.push(await this.#copyLeaf(copy, leaf, old?.leaves ?? []));
     this.#leaves.clear();
     writeLeaves(this.#leaves, copied);
-    copy.batch.begin(0, this.#source.updateSeqs.map(seq));
+    copy.batch.begin(0, this.#source.seqMaps.updateSeq.map(seq));
     copy.batch.document(stored?.seq ?? 0, id, value.subarray(SEQ_BYTES), this.#leaves.view());
   }
 
@@ -262,7 +257,6 @@ class Round {
   }
 
   async localDocs(since: number): Promise<void> {
-    const { otherSeqs } = this.#source;
     const changed = this.#snapshot.entries('localBySeq', { gt: seqKey(since) });
     for await (const { value: id } of changed) {
       const value = await this.#snapshot.value('local', id);
@@ -270,7 +264,7 @@ class Round {
       const copy = this.#copies.of(this.#hashOf(Buffer.concat([LOCAL_PREFIX_BYTES, id])));
       const old = await copy.shard.snapshot().value('local', id);
       const mapped = value.slice();
-      writeSeq(mapped, 0, otherSeqs.map(localSeqOf(value)));
+      writeSeq(mapped, 0, this.#source.seqMaps.localSeq.map(localSeqOf(value)));
       copy.batch.localDoc(old === undefined ? 0 : localSeqOf(old), id, mapped);
       await this.#mergeIfFull();
     }

@@ -5,8 +5,8 @@ import { filePos, type Ref } from '../file/ref.js';
 import { OverlaySet } from '../shard/overlay-set.js';
 import type { Shard } from '../shard/shard.js';
 import type { Snapshot } from '../shard/snapshot.js';
-import type { Metadata, Parent, Seqs } from '../shard/state.js';
-import type { SeqMap } from './seq-map.js';
+import { type Metadata, type Parent, type Seqs, ZERO_SEQS } from '../shard/state.js';
+import type { SeqMaps } from './seq-map.js';
 
 /** Entries are merged into the copies when they take so much memory, of all together. */
 const BATCH_BYTES = 8 * 1024 * 1024;
@@ -22,13 +22,12 @@ export interface Copy {
 
 /** How the seqs of a source become those of the copies. */
 interface SourceSeqs {
-  readonly updateSeqs: SeqMap;
-  readonly otherSeqs: SeqMap;
+  readonly seqMaps: SeqMaps;
 }
 
 export class Copies {
   readonly all: readonly Copy[];
-  #seqs: Seqs = { updateSeq: 0, purgeSeq: 0, localSeq: 0 };
+  #seqs = ZERO_SEQS;
   #snapshots: readonly Snapshot[] = [];
 
   /** REQUIRES: they are in the order of their ranges, which adjoin. */
@@ -45,9 +44,9 @@ export class Copies {
   expect(sources: readonly SourceSeqs[], snapshots: readonly Snapshot[]): void {
     this.#snapshots = snapshots;
     this.#seqs = {
-      updateSeq: highest(snapshots, 'updateSeq', (index) => sources[index]?.updateSeqs),
-      purgeSeq: highest(snapshots, 'purgeSeq', (index) => sources[index]?.otherSeqs),
-      localSeq: highest(snapshots, 'localSeq', (index) => sources[index]?.otherSeqs),
+      updateSeq: highest(snapshots, 'updateSeq', sources),
+      purgeSeq: highest(snapshots, 'purgeSeq', sources),
+      localSeq: highest(snapshots, 'localSeq', sources),
     };
   }
 
@@ -91,18 +90,20 @@ export class Copies {
     const source = this.#snapshots.find(
       ({ metadata }) => Buffer.compare(metadata.uuid, parent.uuid) === 0,
     );
-    return source === undefined ? parent : { ...parent, cutSeq: source.counters.updateSeq };
+    if (source === undefined) return parent;
+    const { updateSeq, purgeSeq, localSeq } = source.counters;
+    return { ...parent, cut: { updateSeq, purgeSeq, localSeq } };
   }
 }
 
 function highest(
   snapshots: readonly Snapshot[],
   name: keyof Seqs,
-  mapOf: (index: number) => SeqMap | undefined,
+  sources: readonly SourceSeqs[],
 ): number {
   const mapped = snapshots.map(({ counters }, index) => {
     const seq = counters[name];
-    return seq === 0 ? 0 : (mapOf(index)?.map(seq) ?? seq);
+    return seq === 0 ? 0 : (sources[index]?.seqMaps[name].map(seq) ?? seq);
   });
   return Math.max(0, ...mapped);
 }

@@ -19,7 +19,8 @@ export async function copyDocuments(
 ): Promise<void> {
   const pass = new DocumentsPass(lineup);
   const options = {
-    seqMaps: lineup.sources.length > 1 ? lineup.updateSeqs : undefined,
+    seqMaps:
+      lineup.sources.length > 1 ? lineup.seqMaps.map(({ updateSeq }) => updateSeq) : undefined,
     ...{ after, small },
     route: (hash: number) => lineup.route(hash),
   };
@@ -38,7 +39,8 @@ class DocumentsPass {
   constructor(lineup: Lineup) {
     this.#lineup = lineup;
     this.#mapped = lineup.sources.map(
-      ({ state }, index) => lineup.updateSeqs[index]?.changes(state.counters.updateSeq) === true,
+      ({ state }, index) =>
+        lineup.seqMaps[index]?.updateSeq.changes(state.counters.updateSeq) === true,
     );
   }
 
@@ -57,7 +59,7 @@ class DocumentsPass {
   }
 
   #seqInTarget(source: number, seq: number): number {
-    return this.#lineup.updateSeqs[source]?.map(seq) ?? seq;
+    return this.#lineup.seqMaps[source]?.updateSeq.map(seq) ?? seq;
   }
 
   #targetOf(window: RowWindow, row: number): Target {

@@ -9,7 +9,7 @@ import { SEQ_BYTES, writeSeq } from '../file/byte-writer.js';
 import { readU32 } from '../file/bytes.js';
 import { LOCAL_PREFIX } from '../shard/local-tree.js';
 import { decodePurgeInfo } from '../shard/purge-tree.js';
-import type { TreeName } from '../shard/state.js';
+import type { Seqs, TreeName } from '../shard/state.js';
 import type { Lineup } from './lineup.js';
 import { MergedRuns } from './merged-runs.js';
 import { UNWANTED } from './row-windows.js';
@@ -20,6 +20,15 @@ export type EntriesTree = Exclude<TreeName, 'bySeq'>;
 
 /** After a run of entries: how many, and the key in the target of the last of them. */
 export type OnStep = (entries: number, bodyBytes: number, cursor: Uint8Array) => Promise<void>;
+
+/** Which seqs are in the keys or values of a tree. */
+const SEQ_OF_TREE: { readonly [tree in EntriesTree]: keyof Seqs } = {
+  byId: 'updateSeq',
+  local: 'localSeq',
+  localBySeq: 'localSeq',
+  purgeBySeq: 'purgeSeq',
+  purgeByUuid: 'purgeSeq',
+};
 
 /** So many entries are copied between two steps. */
 const STEP_ENTRIES = 4096;
@@ -49,17 +58,17 @@ class EntriesPass {
   readonly #hashesOfPurges: number[] = [];
 
   constructor(lineup: Lineup, tree: EntriesTree, after: Uint8Array | undefined) {
-    const { sources, updateSeqs, otherSeqs, plan } = lineup;
+    const { sources, seqMaps, plan } = lineup;
     this.#lineup = lineup;
     this.#tree = tree;
     const mapped = sources.length > 1;
     const keyIsSeq = tree === 'localBySeq' || tree === 'purgeBySeq';
-    this.#keySeqs = mapped && keyIsSeq ? otherSeqs : undefined;
+    const name = SEQ_OF_TREE[tree];
+    this.#keySeqs = mapped && keyIsSeq ? seqMaps.map((maps) => maps[name]) : undefined;
     this.#valueSeqs = sources.map(({ state }, index) => {
       if (!mapped || keyIsSeq) return undefined;
-      if (tree !== 'byId') return otherSeqs[index];
-      const seqs = updateSeqs[index];
-      return seqs?.changes(state.counters.updateSeq) === true ? seqs : undefined;
+      const seqs = seqMaps[index]?.[name];
+      return seqs?.changes(state.counters[name]) === true ? seqs : undefined;
     });
     this.#runs = new MergedRuns(sources, tree, { seqMaps: this.#keySeqs, after });
     const stems = tree === 'byId' && plan.kind === 'compact';

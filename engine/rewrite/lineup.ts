@@ -1,19 +1,19 @@
 /** What all passes of a rewrite need to know: the sources and how their seqs map, and which hash goes to which target. */
 import { DivanError } from '../errors.js';
 import { formatRange, hashOf, type ShardRange } from '../shard/hash.js';
-import type { Counters, Metadata, Parent } from '../shard/state.js';
+import type { Metadata, Parent, Seqs } from '../shard/state.js';
+import { commonCuts, lineageOf } from './lineage.js';
 import type { RewritePlan } from './plan.js';
 import { UNWANTED } from './row-windows.js';
-import { SeqMap } from './seq-map.js';
+import { type SeqMaps, seqMapsOf } from './seq-map.js';
 import type { Source } from './source.js';
 import type { Target } from './target.js';
 
 export interface Lineup {
   readonly plan: RewritePlan;
   readonly sources: readonly Source[];
-  /** For each source, how its update seqs map, and how its purge and local seqs do. */
-  readonly updateSeqs: readonly SeqMap[];
-  readonly otherSeqs: readonly SeqMap[];
+  /** For each source, how its seqs map. */
+  readonly seqMaps: readonly SeqMaps[];
   /** The hash of an id; with the rule that all sources share. */
   hashOf(id: Uint8Array): number;
   /** Those of this worker. */
@@ -21,10 +21,7 @@ export interface Lineup {
   /** The index in `targets` of the target for a hash; `UNWANTED` if another worker has it. Throws `OUT_OF_RANGE`. */
   route(hash: number): number;
   /** What a finished target says of itself. */
-  identityOf(target: Target): {
-    readonly metadata: Metadata;
-    readonly seqs: Pick<Counters, 'updateSeq' | 'purgeSeq' | 'localSeq'>;
-  };
+  identityOf(target: Target): { readonly metadata: Metadata; readonly seqs: Seqs };
 }
 
 /** REQUIRES: the sources agree on the hash rule. */
@@ -33,54 +30,38 @@ export function lineUp(
   sources: readonly Source[],
   targets: readonly Target[],
 ): Lineup {
-  const base = commonCut(sources);
-  const count = sources.length;
-  const updateSeqs = sources.map((_, index) => new SeqMap(count, index, base));
-  const otherSeqs = sources.map((_, index) => new SeqMap(count, index, 0));
+  const base = commonCuts(sources.map(({ state }) => state.metadata));
+  const lineage = lineageOf(
+    sources.map(({ state, plan: { fileId } }) => ({ fileId, ...state })),
+    base,
+  );
+  const parentCount = sources.length;
+  const seqMaps = sources.map((_, parentIndex) => seqMapsOf({ parentCount, parentIndex, base }));
   const rule = sources[0]?.state.metadata.hashRule ?? 'document';
   const route = new Route(plan, targets);
   return {
     plan,
     sources,
-    updateSeqs,
-    otherSeqs,
+    seqMaps,
     hashOf: (id) => hashOf(id, rule),
     targets,
     route: (hash) => route.of(hash),
     identityOf: (target) => ({
-      metadata: metadataOf(plan, sources, target, base),
+      metadata: metadataOf(plan, sources, target, lineage),
       seqs: {
-        updateSeq: highest(sources, updateSeqs, 'updateSeq'),
-        purgeSeq: highest(sources, otherSeqs, 'purgeSeq'),
-        localSeq: highest(sources, otherSeqs, 'localSeq'),
+        updateSeq: highest(sources, seqMaps, 'updateSeq'),
+        purgeSeq: highest(sources, seqMaps, 'purgeSeq'),
+        localSeq: highest(sources, seqMaps, 'localSeq'),
       },
     }),
   };
 }
 
-/** The update seq up to which the sources are halves of one shard, whose seqs are disjoint; 0 if they are not. */
-function commonCut(sources: readonly Source[]): number {
-  const [first, ...others] = sources.map(({ state }) => state.metadata.lineage.at(-1));
-  if (first === undefined || first.parentCount !== 1) return 0;
-  const siblings = others.every(
-    (parent) =>
-      parent !== undefined &&
-      parent.parentCount === 1 &&
-      Buffer.compare(parent.fileId, first.fileId) === 0 &&
-      parent.cutSeq === first.cutSeq,
-  );
-  return siblings ? first.cutSeq : 0;
-}
-
-function highest(
-  sources: readonly Source[],
-  maps: readonly SeqMap[],
-  name: 'updateSeq' | 'purgeSeq' | 'localSeq',
-): number {
+function highest(sources: readonly Source[], maps: readonly SeqMaps[], name: keyof Seqs): number {
   return Math.max(
     ...sources.map(({ state }, index) => {
       const seq = state.counters[name];
-      return seq === 0 ? 0 : (maps[index]?.map(seq) ?? seq);
+      return seq === 0 ? 0 : (maps[index]?.[name].map(seq) ?? seq);
     }),
   );
 }
@@ -89,32 +70,14 @@ function metadataOf(
   plan: RewritePlan,
   sources: readonly Source[],
   target: Target,
-  base: number,
+  lineage: readonly Parent[],
 ): Metadata {
   const settings = sources[plan.settingsFrom]?.state.metadata;
   if (settings === undefined) throw new RangeError('the plan takes settings from no source');
   const { uuid, range } = target.plan;
   // A compaction is the same shard in another file, which nobody has to look up.
   if (plan.kind === 'compact') return { ...settings, uuid, range };
-  const parents = sources.map(({ state, plan: { fileId } }, parentIndex): Parent => {
-    const { metadata, counters } = state;
-    return {
-      fileId,
-      uuid: metadata.uuid,
-      range: metadata.range,
-      cutSeq: counters.updateSeq,
-      parentCount: sources.length,
-      parentIndex,
-      base,
-    };
-  });
-  const earlier = new Map<string, Parent>();
-  for (const { state } of sources) {
-    for (const parent of state.metadata.lineage) {
-      earlier.set(Buffer.from(parent.fileId).toString('hex'), parent);
-    }
-  }
-  return { ...settings, uuid, range, lineage: [...earlier.values(), ...parents] };
+  return { ...settings, uuid, range, lineage };
 }
 
 /** Hashes are looked up by so many of their highest bits: fewer steps that a processor can't foresee than a binary search. */

@@ -36,7 +36,8 @@ export interface RewritePlan {
   readonly settingsFrom: number;
 }
 
-const VERSION = 1;
+/** Of a plan of each kind. A merge of version 1 had other bases (`commonCuts`): one that was interrupted can not be gone on with. */
+const VERSIONS: { readonly [kind in RewriteKind]: number } = { split: 1, merge: 2, compact: 1 };
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
 
@@ -45,7 +46,7 @@ export function encodePlan(plan: RewritePlan): string {
   const { kind, sources, targets, settingsFrom } = plan;
   return `${JSON.stringify(
     {
-      divanPlan: VERSION,
+      divanPlan: VERSIONS[kind],
       kind,
       sources: sources.map(({ fileId, state }) => ({ fileId: hex(fileId), state })),
       targets: targets.map(({ range, fileId, salt, uuid }) => ({
@@ -64,9 +65,10 @@ export function encodePlan(plan: RewritePlan): string {
 /** Throws `INVALID_PLAN`. */
 export function decodePlan(text: string): RewritePlan {
   const plan = new Fields(parse(text), 'the plan');
-  if (plan.integer('divanPlan') !== VERSION) throw invalid('is of another version');
+  const version = plan.integer('divanPlan');
   const kind = REWRITE_KINDS.find((known) => known === plan.text('kind'));
   if (kind === undefined) throw invalid('is of an unknown kind');
+  if (version !== VERSIONS[kind]) throw invalid('is of another version');
   const sources = plan.list('sources').map((source): SourcePlan => {
     const state = source.fields('state');
     return {

@@ -1,11 +1,28 @@
 /**
  * How the seqs of a source become those of a target. Merging `count` sources, the seq `s` of source `index` becomes
- * `s * count + index`: the order stays, no two are the same, and no table is needed. Siblings of one split have disjoint seqs up
- * to the split at `base`; these stay as they are, and later ones become `base + (s - base) * count + index`.
+ * `s * count + index`: the order stays, no two are the same, and no table is needed. Sources that were split from one file have disjoint
+ * seqs up to the split at `base`; these stay as they are, and later ones become `base + (s - base) * count + index`.
  */
 import { DivanError } from '../errors.js';
 import { readSeq } from '../file/byte-reader.js';
 import { SEQ_BYTES, writeSeq } from '../file/byte-writer.js';
+import type { Parent, Seqs } from '../shard/state.js';
+
+/** How all seqs of a source become those of a target. */
+export type SeqMaps = { readonly [name in keyof Seqs]: SeqMap };
+
+export function seqMapsOf({
+  parentCount,
+  parentIndex,
+  base,
+}: Pick<Parent, 'parentCount' | 'parentIndex' | 'base'>): SeqMaps {
+  const mapOf = (name: keyof Seqs) => new SeqMap(parentCount, parentIndex, base[name]);
+  return {
+    updateSeq: mapOf('updateSeq'),
+    purgeSeq: mapOf('purgeSeq'),
+    localSeq: mapOf('localSeq'),
+  };
+}
 
 export class SeqMap {
   readonly count: number;

@@ -40,19 +40,22 @@ export function perTree<T>(make: (name: TreeName) => T): PerTree<T> {
   };
 }
 
+/** The counters that give numbers to what is written. */
+export type Seqs = Pick<Counters, 'updateSeq' | 'purgeSeq' | 'localSeq'>;
+
 /** A file that this one was made from, and how its seqs became those of this file. */
 export interface Parent {
   readonly fileId: Uint8Array;
   readonly uuid: Uint8Array;
   readonly range: ShardRange;
-  /** The parent's update seq when it was left. */
-  readonly cutSeq: number;
+  /** The parent's seqs when it was left. */
+  readonly cut: Seqs;
   /** How many parents were merged. 1 for a split, where seqs stay as they are. */
   readonly parentCount: number;
   /** Which of them this is. */
   readonly parentIndex: number;
-  /** Update seqs up to this one stayed; a later one `s` became `base + (s - base) * parentCount + parentIndex`. */
-  readonly base: number;
+  /** Seqs up to this one stayed; a later one `s` became `base + (s - base) * parentCount + parentIndex`. */
+  readonly base: Seqs;
 }
 
 export interface Metadata {
@@ -92,7 +95,7 @@ export const ZERO_COUNTERS: Counters = {
   externalBytes: 0,
 };
 
-export type Seqs = Pick<Counters, 'updateSeq' | 'purgeSeq' | 'localSeq'>;
+export const ZERO_SEQS: Seqs = { updateSeq: 0, purgeSeq: 0, localSeq: 0 };
 
 export type Roots = PerTree<TreeRoot | undefined>;
 
@@ -170,10 +173,14 @@ function metadataParts(metadata: Metadata): Packable {
       parent.uuid,
       parent.range.start,
       parent.range.end,
-      parent.cutSeq,
+      parent.cut.updateSeq,
       parent.parentCount,
       parent.parentIndex,
-      parent.base,
+      parent.base.updateSeq,
+      parent.cut.purgeSeq,
+      parent.cut.localSeq,
+      parent.base.purgeSeq,
+      parent.base.localSeq,
     ]),
     metadata.security,
     metadata.revsLimit,
@@ -200,15 +207,18 @@ function readHashRule(code: number): HashRule {
 }
 
 function readParent(parts: Unpacked): Parent {
-  return {
-    fileId: parts.binary(UUID_BYTES),
-    uuid: parts.binary(UUID_BYTES),
-    range: { start: parts.int(), end: parts.int() },
-    cutSeq: parts.int(),
-    parentCount: parts.int(),
-    parentIndex: parts.int(),
-    base: parts.int(),
-  };
+  const fileId = parts.binary(UUID_BYTES);
+  const uuid = parts.binary(UUID_BYTES);
+  const range = { start: parts.int(), end: parts.int() };
+  const cutUpdateSeq = parts.int();
+  const parentCount = parts.int();
+  const parentIndex = parts.int();
+  const baseUpdateSeq = parts.int();
+  // Files of before these were written mapped purge and local seqs with base 0.
+  const later = () => (parts.remaining > 0 ? parts.int() : 0);
+  const cut = { updateSeq: cutUpdateSeq, purgeSeq: later(), localSeq: later() };
+  const base = { updateSeq: baseUpdateSeq, purgeSeq: later(), localSeq: later() };
+  return { fileId, uuid, range, cut, parentCount, parentIndex, base };
 }
 
 /** A root as it is packed in states and checkpoints. */

@@ -14,6 +14,7 @@
  */
 import assert from 'node:assert';
 import { DivanError } from '../../engine/errors.js';
+import { partsOf } from '../../engine/rewrite/lineage.js';
 import { SeqMap } from '../../engine/rewrite/seq-map.js';
 import { isInRange, type ShardRange } from '../../engine/shard/hash.js';
 import type { Counters, Metadata, Parent } from '../../engine/shard/state.js';
@@ -130,7 +131,7 @@ export function coverageOf(seen: SeenSeqs, { metadata, counters }: TokenShard): 
   const own = reached(seen, uuid, counters.updateSeq);
   const ancestors = lineage.filter((parent) => seen.has(tokenName(parent.uuid)));
   if (ancestors.length === 0) return new Coverage([{ end: range.end, seq: own }]);
-  const parts = partsOf(range, lineage).map((part) => {
+  const parts = partsOf({ range, lineage }).map((part) => {
     const seq = Math.max(own, inherited(seen, lineage, part));
     return { end: part.end, seq };
   });
@@ -145,9 +146,9 @@ function inherited(seen: SeenSeqs, lineage: readonly Parent[], part: ShardRange)
   let seq = 0;
   for (const parent of lineage) {
     if (!isInRange(part.start, parent.range)) continue;
-    seq = Math.max(seq, reached(seen, parent.uuid, parent.cutSeq));
+    seq = Math.max(seq, reached(seen, parent.uuid, parent.cut.updateSeq));
     const { parentCount, parentIndex, base } = parent;
-    seq = new SeqMap(parentCount, parentIndex, base).map(seq);
+    seq = new SeqMap(parentCount, parentIndex, base.updateSeq).map(seq);
   }
   return seq;
 }
@@ -156,24 +157,6 @@ function inherited(seen: SeenSeqs, lineage: readonly Parent[], part: ShardRange)
 function reached(seen: SeenSeqs, uuid: Uint8Array, updateSeq: number): number {
   const seq = seen.get(tokenName(uuid)) ?? 0;
   return seq <= updateSeq ? seq : 0;
-}
-
-/** A range, cut wherever that of an ancestor ends. */
-function partsOf(range: ShardRange, lineage: readonly Parent[]): ShardRange[] {
-  const ends = new Set([range.end]);
-  for (const parent of lineage) {
-    for (const end of [parent.range.start - 1, parent.range.end]) {
-      if (end >= range.start && end < range.end) ends.add(end);
-    }
-  }
-  let { start } = range;
-  return [...ends]
-    .sort((a, b) => a - b)
-    .map((end) => {
-      const part = { start, end };
-      start = end + 1;
-      return part;
-    });
 }
 
 /** A shard in a position. */

@@ -2,9 +2,10 @@
  * A model of the shards of a database that are written, split, merged and compacted: which document has which update seq where, and
  * what each shard's metadata says of its ancestors. Seqs and lineages follow FORMAT.md section 11.
  */
+import { commonCuts, lineageOf } from '../../engine/rewrite/lineage.js';
 import { SeqMap } from '../../engine/rewrite/seq-map.js';
 import { evenRanges, FULL_RANGE, isInRange, type ShardRange } from '../../engine/shard/hash.js';
-import type { Parent } from '../../engine/shard/state.js';
+import { type Parent, type Seqs, ZERO_SEQS } from '../../engine/shard/state.js';
 import { randomInt } from './seed.js';
 
 export interface ModelShard {
@@ -14,7 +15,7 @@ export interface ModelShard {
     readonly range: ShardRange;
     readonly lineage: readonly Parent[];
   };
-  readonly counters: { updateSeq: number };
+  readonly counters: Seqs & { updateSeq: number };
   /** The update seq of each document. */
   readonly rows: Map<number, number>;
 }
@@ -56,12 +57,12 @@ export class ShardHistory {
   split(index: number, parts: number): void {
     const [source] = this.shards.slice(index, index + 1);
     if (source === undefined || this.shards.length > 12) return;
-    const { range, lineage } = source.metadata;
+    const { range } = source.metadata;
+    const lineage = lineageOf([source], ZERO_SEQS);
     const children = evenRanges(range, parts).map((part) => {
       const rows = [...source.rows].filter(([doc]) => isInRange(this.hashes[doc] ?? 0, part));
-      const parents = [...lineage, parentOf(source, 1, 0, 0)];
       const { updateSeq } = source.counters;
-      return this.#shard(part, this.#bytes(), parents, updateSeq, new Map(rows));
+      return this.#shard(part, this.#bytes(), lineage, updateSeq, new Map(rows));
     });
     this.shards.splice(index, 1, ...children);
   }
@@ -70,21 +71,19 @@ export class ShardHistory {
     const sources = this.shards.slice(index, index + count);
     const [first] = sources;
     if (first === undefined || sources.length < 2) return;
-    const base = commonCut(sources);
+    const base = commonCuts(sources.map(({ metadata }) => metadata));
     const rows = new Map<number, number>();
-    const ancestors = new Map<string, Parent>();
     let updateSeq = 0;
     for (const [at, source] of sources.entries()) {
-      const seqs = new SeqMap(sources.length, at, base);
+      const seqs = new SeqMap(sources.length, at, base.updateSeq);
       const last = source.counters.updateSeq;
       if (last > 0) updateSeq = Math.max(updateSeq, seqs.map(last));
       for (const [document, seq] of source.rows) rows.set(document, seqs.map(seq));
-      for (const parent of source.metadata.lineage) ancestors.set(hex(parent.fileId), parent);
     }
-    const parents = sources.map((source, at) => parentOf(source, sources.length, at, base));
+    if (new Set(rows.values()).size < rows.size) throw new RangeError('a seq is there twice');
     const end = sources.at(-1)?.metadata.range.end ?? 0;
     const range = { start: first.metadata.range.start, end };
-    const lineage = [...ancestors.values(), ...parents];
+    const lineage = lineageOf(sources, base);
     this.shards.splice(
       index,
       sources.length,
@@ -105,7 +104,8 @@ export class ShardHistory {
     rows: Map<number, number>,
   ): ModelShard {
     const metadata = { uuid, range, lineage };
-    return { fileId: this.#bytes(), metadata, counters: { updateSeq }, rows };
+    const counters = { ...ZERO_SEQS, updateSeq };
+    return { fileId: this.#bytes(), metadata, counters, rows };
   }
 
   #bytes(): Uint8Array {
@@ -115,31 +115,4 @@ export class ShardHistory {
   #any(below: number): number {
     return randomInt(this.#random, below);
   }
-}
-
-function parentOf(
-  { fileId, metadata, counters }: ModelShard,
-  parentCount: number,
-  parentIndex: number,
-  base: number,
-): Parent {
-  const { uuid, range } = metadata;
-  return { fileId, uuid, range, cutSeq: counters.updateSeq, parentCount, parentIndex, base };
-}
-
-function commonCut(sources: readonly ModelShard[]): number {
-  const lasts = sources.map(({ metadata }) => metadata.lineage.at(-1));
-  const [first] = lasts;
-  if (first === undefined || first.parentCount !== 1) return 0;
-  const isShared = lasts.every(
-    (last) =>
-      last?.parentCount === 1 &&
-      last.cutSeq === first.cutSeq &&
-      hex(last.fileId) === hex(first.fileId),
-  );
-  return isShared ? first.cutSeq : 0;
-}
-
-function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString('hex');
 }

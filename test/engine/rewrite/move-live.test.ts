@@ -211,7 +211,12 @@ t.test('interrupted at any place, and gone on with', async (t) => {
   const publish = async () => {
     placed.shards = followers.shards;
   };
+  const [source] = move.sources;
   t.type(await followers.cutOver({ capMs: CAP_MS, publish }), 'number');
+  for (const copy of followers.shards) {
+    const { cut } = copy.snapshot().metadata.lineage.at(-1) ?? {};
+    t.match(source?.snapshot().counters, cut ?? t.fail('a copy has a parent'), 'the whole cut');
+  }
   await write(30);
   t.strictSame(await placed.content(), await twin.content());
   for (const shard of [...placed.shards, ...twin.shards]) await shard.close();

@@ -56,10 +56,15 @@ async function contentOf(snapshot: Snapshot): Promise<unknown> {
       ...metadata,
       uuid: hex(metadata.uuid),
       security: Buffer.from(metadata.security).toString(),
-      lineage: metadata.lineage.map((parent) => ({
+      lineage: metadata.lineage.map(({ cut, base, ...parent }) => ({
         ...parent,
         uuid: hex(parent.uuid),
         fileId: hex(parent.fileId),
+        cutSeq: cut.updateSeq,
+        base: base.updateSeq,
+        // Files of before these were written have them all 0.
+        ...named({ purgeCut: cut.purgeSeq, localCut: cut.localSeq }),
+        ...named({ purgeBase: base.purgeSeq, localBase: base.localSeq }),
       })),
     },
     changes,
@@ -67,6 +72,11 @@ async function contentOf(snapshot: Snapshot): Promise<unknown> {
     locals: await describeLocals(snapshot),
     purges,
   };
+}
+
+/** Those that are not 0. */
+function named(seqs: Record<string, number>): Record<string, number> {
+  return Object.fromEntries(Object.entries(seqs).filter(([, seq]) => seq > 0));
 }
 
 /** As it stands in the list. */

@@ -2,6 +2,7 @@
 // of readers that stop anywhere; what a token says of every row is compared with what its holder saw.
 import t from 'tap';
 import { isDivanError } from '../../../engine/errors.js';
+import { ZERO_SEQS } from '../../../engine/shard/state.js';
 import {
   coverageOf,
   Position,
@@ -184,7 +185,7 @@ t.test(
     t.equal(covered(updateSeqOf([known])), 35);
     const parent = {
       ...{ fileId: Buffer.alloc(16), uuid: Buffer.alloc(16, 9), range: known.metadata.range },
-      ...{ cutSeq: 20, parentCount: 1, parentIndex: 0, base: 0 },
+      ...{ cut: { ...ZERO_SEQS, updateSeq: 20 }, parentCount: 1, parentIndex: 0, base: ZERO_SEQS },
     };
     const child = { ...known, metadata: { ...known.metadata, lineage: [parent] } };
     t.equal(coverageOf(new Map([[tokenName(parent.uuid), 20]]), child).to, 20);
