@@ -301,9 +301,10 @@ export class Reconciler {
   /** It goes on later if it must wait for other nodes, or for what has changed. */
   async #flowed(name: string, flow: Flow): Promise<void> {
     try {
-      for (const map of this.#parts.catalog.aside.of(name)) {
-        if (!(await this.#flow(map, flow))) this.#failed(name);
-      }
+      const { aside } = this.#parts.catalog;
+      for (const map of aside.of(name)) await this.#flow(map, flow);
+      // Those that must wait are still there, and those that were set aside meanwhile.
+      if (aside.of(name).length > 0) this.#failed(name);
     } catch (error) {
       this.#failed(name);
       if (!flow.isStale) this.#parts.onError(name, error);
@@ -312,28 +313,27 @@ export class Reconciler {
     }
   }
 
-  /** Has the documents of a database that was set aside flow into the one in force, and removes it; false if it can not go yet. */
-  async #flow(map: ShardMap, flow: Flow): Promise<boolean> {
+  /** Has the documents of a database that was set aside flow into the one in force, and removes it, if it can go yet. */
+  async #flow(map: ShardMap, flow: Flow): Promise<void> {
     const { catalog, sink } = this.#parts;
     const { name, incarnation: aside } = map;
     const into = inForce(this.#valueOf(name))?.incarnation;
-    if (into === undefined || into === aside || map.state !== 'live') return false;
+    if (into === undefined || into === aside || map.state !== 'live') return;
     if (catalog.aside.flowedInto(aside) !== into) {
       for (const slot of await catalog.asideSlots(aside)) {
         await readTogether([slot], async ([snapshot]) => {
           if (snapshot !== undefined) await sink(name, into, whileFresh(itemsOf(snapshot), flow));
         });
       }
-      if (flow.isStale) return false;
+      if (flow.isStale) return;
       await catalog.aside.setFlowed(aside, into);
     }
-    if (!(await this.#isAgreed(name, into, aside))) return false;
+    if (!(await this.#isAgreed(name, into, aside))) return;
     await this.#turn(name, async () => {
       const value = this.#valueOf(name);
       const isSame = inForce(value)?.incarnation === into && value.incarnations.has(aside);
       if (isSame && catalog.aside.has(aside)) await this.#forget(map);
     });
-    return !catalog.aside.has(aside);
   }
 
   /** Whether all members know both, and which is in force. */
