@@ -63,12 +63,6 @@ export const WHOLE_BUGS: readonly PlantedBug[] = [
     replace: 'void 0;',
   },
   {
-    name: 'what was set aside goes before all know of both',
-    file: RECONCILE,
-    find: 'if (!(await this.#isAgreed(name, into, aside)))',
-    replace: 'if (false)',
-  },
-  {
     name: 'what was deleted is forgotten at a restart',
     file: 'server/cluster/cluster-records.js',
     find: 'return { record: makeRecord(key, counter, value), isContested };',

@@ -20,9 +20,11 @@ const HAPPENINGS = [
 ];
 const OFTEN = 50;
 const LIVES_COUNT = 60;
+/** The lives are the same in each run, so that what breaks one was just changed; the long test plays others each time. */
+const FIRST_SEED = 1_000_000;
 
 t.test('no life breaks a promise', async (t) => {
-  const first = { seed: seedOf(t), events: 5000 };
+  const first = { seed: seedOf(t, FIRST_SEED), events: 5000 };
   const input = { first, lives: LIVES_COUNT };
   const result = await runApart<WholeLivesInput, LivesResult>(LIVES, 'playWholeLives', input);
   t.strictSame(result.violations, []);
