@@ -5,7 +5,7 @@ import { filePos, type Ref } from '../file/ref.js';
 import { OverlaySet } from '../shard/overlay-set.js';
 import type { Shard } from '../shard/shard.js';
 import type { Snapshot } from '../shard/snapshot.js';
-import { type Metadata, type Parent, type Seqs, ZERO_SEQS } from '../shard/state.js';
+import { type Metadata, type Parent, type Seqs, seqsOf, ZERO_SEQS } from '../shard/state.js';
 import type { SeqMaps } from './seq-map.js';
 
 /** Entries are merged into the copies when they take so much memory, of all together. */
@@ -91,8 +91,7 @@ export class Copies {
       ({ metadata }) => Buffer.compare(metadata.uuid, parent.uuid) === 0,
     );
     if (source === undefined) return parent;
-    const { updateSeq, purgeSeq, localSeq } = source.counters;
-    return { ...parent, cut: { updateSeq, purgeSeq, localSeq } };
+    return { ...parent, cut: seqsOf(source.counters) };
   }
 }
 

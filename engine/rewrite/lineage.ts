@@ -3,7 +3,7 @@
  * where the seqs of shards that are merged are those of one file, so that no two are the same.
  */
 import { isInRange, type ShardRange } from '../shard/hash.js';
-import type { Metadata, Parent, Seqs } from '../shard/state.js';
+import { type Metadata, type Parent, type Seqs, seqsOf, ZERO_SEQS } from '../shard/state.js';
 
 /** What a lineage is of. */
 export type Descendant = Pick<Metadata, 'range' | 'lineage'>;
@@ -43,8 +43,7 @@ export function lineageOf(sources: readonly Origin[], base: Seqs): Parent[] {
   }
   const parents = sources.map(({ fileId, metadata, counters }, parentIndex): Parent => {
     const { uuid, range } = metadata;
-    const { updateSeq, purgeSeq, localSeq } = counters;
-    const cut = { updateSeq, purgeSeq, localSeq };
+    const cut = seqsOf(counters);
     return { fileId, uuid, range, cut, parentCount: sources.length, parentIndex, base };
   });
   return [...earlier.values(), ...parents];
@@ -55,7 +54,7 @@ export function lineageOf(sources: readonly Origin[], base: Seqs): Parent[] {
  * may stay as they are when the shards are merged. 0 where there is no such file, and where there is any doubt.
  */
 export function commonCuts(shards: readonly Descendant[]): Seqs {
-  if (shards.length < 2) return { updateSeq: 0, purgeSeq: 0, localSeq: 0 };
+  if (shards.length < 2) return ZERO_SEQS;
   const named = shards.map(({ range, lineage }) => ({
     parts: partsOf({ range, lineage }),
     ancestors: lineage.map((parent) => ({ name: nameOf(parent), parent })),

@@ -95,6 +95,10 @@ export const ZERO_COUNTERS: Counters = {
   externalBytes: 0,
 };
 
+export function seqsOf({ updateSeq, purgeSeq, localSeq }: Seqs): Seqs {
+  return { updateSeq, purgeSeq, localSeq };
+}
+
 export const ZERO_SEQS: Seqs = { updateSeq: 0, purgeSeq: 0, localSeq: 0 };
 
 export type Roots = PerTree<TreeRoot | undefined>;

@@ -89,7 +89,8 @@ const KINDS: ReadonlyMap<string, Kind> = new Map<string, Kind>([
     {
       isSound: (rest, value) =>
         isIdentity(rest) &&
-        Number.isSafeInteger(memberOf(value, 'number')) &&
+        // The first versions gave stops no numbers.
+        Number.isSafeInteger(memberOf(value, 'number') ?? 0) &&
         (typeof memberOf(value, 'stopped') === 'string' || memberOf(value, 'started') === true),
       prevails: (value) => memberOf(value, 'stopped') !== undefined,
       when: 'tie',

@@ -19,7 +19,9 @@ export class Members implements Membership {
   readonly #records: SharedRecords;
   readonly #unreached = new Set<string>();
   #trusted: string | undefined;
-  /** What was read of the records, until one changes, or what this node is. */
+  /** What was read of the records, until one changes: it is asked for with every request. */
+  #known: { readonly nodes: readonly Node[]; readonly left: ReadonlySet<string> } | undefined;
+  /** The members, until one changes, or what this node is. */
   #list: { readonly self: Node; readonly nodes: readonly Node[] } | undefined;
 
   /** REQUIRES: the records are those of the node. */
@@ -27,7 +29,9 @@ export class Members implements Membership {
     this.#credentials = credentials;
     this.#records = records;
     records.onChange((key) => {
-      if (key.startsWith(PREFIX)) this.#list = undefined;
+      if (!key.startsWith(PREFIX)) return;
+      this.#known = undefined;
+      this.#list = undefined;
     });
   }
 
@@ -37,7 +41,7 @@ export class Members implements Membership {
 
   list(): readonly Node[] {
     const { self } = this;
-    if (this.#list?.self !== self) this.#list = { self, nodes: this.#read() };
+    if (this.#list?.self !== self) this.#list = { self, nodes: this.#nodesWith(self) };
     return this.#list.nodes;
   }
 
@@ -115,8 +119,7 @@ export class Members implements Membership {
   }
 
   hasLeft(identity: string): boolean {
-    const value = this.#records.get(PREFIX + identity);
-    return value !== undefined && !isMember(value);
+    return this.#read().left.has(identity);
   }
 
   #checkName({ name, identity }: Node): void {
@@ -138,17 +141,27 @@ export class Members implements Membership {
     });
   }
 
-  #read(): Node[] {
-    const nodes = [this.self];
+  #nodesWith(self: Node): Node[] {
     // Who has left is alone.
-    if (this.hasLeft(this.self.identity)) return nodes;
+    const others = this.hasLeft(self.identity) ? [] : this.#read().nodes;
+    return [self, ...others.filter(({ identity }) => identity !== self.identity)].sort(
+      (a, b) => compareBytes(a.name, b.name) || (a.identity < b.identity ? -1 : 1),
+    );
+  }
+
+  #read() {
+    if (this.#known !== undefined) return this.#known;
+    const nodes: Node[] = [];
+    const left = new Set<string>();
     for (const key of this.#records.keys(PREFIX)) {
       const value = this.#records.get(key);
       const identity = key.slice(PREFIX.length);
-      if (value === undefined || !isMember(value) || identity === this.self.identity) continue;
-      nodes.push({ identity, name: textOf(value, 'name'), url: textOf(value, 'url') });
+      if (value === undefined) continue;
+      if (!isMember(value)) left.add(identity);
+      else nodes.push({ identity, name: textOf(value, 'name'), url: textOf(value, 'url') });
     }
-    return nodes.sort((a, b) => compareBytes(a.name, b.name) || (a.identity < b.identity ? -1 : 1));
+    this.#known = { nodes, left };
+    return this.#known;
   }
 }
 

@@ -17,7 +17,7 @@ import { type Item, joined, memberItem, placesOf } from './divided-requests.js';
 import type { OwnedPart, Owners } from './owners.js';
 import { assertServed, wholeReply } from './replies.js';
 import { outcomeUnknown, type Requests } from './requests.js';
-import { WholeDatabase } from './whole-database.js';
+import type { WholeDatabase } from './whole-database.js';
 
 const ITEM_BYTES_MAX = 1024 * 1024;
 const HEAD_BYTES_MAX = 1024;
@@ -30,11 +30,18 @@ export class DividedReads {
   readonly #services: Pick<Services, 'config' | 'world'>;
   readonly #owners: Owners;
   readonly #requests: Requests;
+  readonly #whole: WholeDatabase;
 
-  constructor(services: Pick<Services, 'config' | 'world'>, owners: Owners, requests: Requests) {
+  constructor(
+    services: Pick<Services, 'config' | 'world'>,
+    owners: Owners,
+    requests: Requests,
+    whole: WholeDatabase,
+  ) {
     this.#services = services;
     this.#owners = owners;
     this.#requests = requests;
+    this.#whole = whole;
   }
 
   /** Serves `POST /{db}/_bulk_get`. */
@@ -100,7 +107,7 @@ export class DividedReads {
     const name = exchange.param('db');
     // With none no node is asked that could refuse.
     if (items.length === 0) {
-      await new WholeDatabase(this.#owners, this.#requests).assertReader(exchange);
+      await this.#whole.assertReader(exchange);
     }
     const random = this.#services.world.host.randomBytes(BOUNDARY_BYTES);
     const boundary = Buffer.from(random).toString('hex');

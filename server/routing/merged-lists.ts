@@ -16,7 +16,7 @@ import { ByteFeed } from './byte-feed.js';
 import { MergedToken } from './merged-token.js';
 import type { OwnedPart, Owners } from './owners.js';
 import type { Requests } from './requests.js';
-import { WholeDatabase } from './whole-database.js';
+import type { WholeDatabase } from './whole-database.js';
 
 /** What stands before the rows of a list, most of it a token. */
 const HEAD_BYTES_MAX = 256 * 1024;
@@ -35,11 +35,13 @@ export class MergedLists {
   readonly #config: Config;
   readonly #owners: Owners;
   readonly #requests: Requests;
+  readonly #whole: WholeDatabase;
 
-  constructor(config: Config, owners: Owners, requests: Requests) {
+  constructor(config: Config, owners: Owners, requests: Requests, whole: WholeDatabase) {
     this.#config = config;
     this.#owners = owners;
     this.#requests = requests;
+    this.#whole = whole;
   }
 
   /** Serves `GET` and `POST` of a list; `kind` is the last segment of its path. */
@@ -57,7 +59,7 @@ export class MergedLists {
     );
     // With none no node is asked that could refuse.
     if (queries.length === 0) {
-      await new WholeDatabase(this.#owners, this.#requests).assertReader(exchange);
+      await this.#whole.assertReader(exchange);
     }
     await this.#reply(exchange, kind, queries, true);
   }

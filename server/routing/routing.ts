@@ -174,9 +174,9 @@ export class Routing implements Elsewhere {
     const { config } = this.#services;
     const requests = this.#requests;
     const whole = this.#whole;
-    const lists = new MergedLists(config, this.#owners, requests);
+    const lists = new MergedLists(config, this.#owners, requests, whole);
     const writes = new DividedWrites(this.#services, this.#owners, requests);
-    const reads = new DividedReads(this.#services, this.#owners, requests);
+    const reads = new DividedReads(this.#services, this.#owners, requests, whole);
     const feeds = this.#feeds();
     const first: Serve = (exchange) => whole.ofFirst(exchange);
     const each: Serve = (exchange) => whole.ofEach(exchange);

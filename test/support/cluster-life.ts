@@ -75,7 +75,7 @@ class ClusterLife {
   constructor(options: LifeOptions) {
     this.#options = options;
     const { seed, nodes = 5, disks = 'lossy' } = options;
-    this.cluster = new SimulatedCluster({ seed, nodes, disks });
+    this.cluster = new SimulatedCluster({ seed, nodes, disks, failures: 0.002 });
     this.#spare.push(...this.cluster.nodes);
   }
 

@@ -1,6 +1,6 @@
 /**
  * Nodes of a cluster in one process: each has a disk that can lose power, a clock that can jump, and what a server has of the cluster: records,
- * members, their spread, rows. `extend` puts more parts into each node, at each of its starts.
+ * members, their spread, rows.
  *
  * There are two kinds of disks: `LossyRecords`, records alone, which are quick; and a `SimulatedDisk` below the records of a real node.
  */
@@ -15,11 +15,6 @@ import { CrashError, SimulatedDisk } from './simulated-disk.js';
 import { SimulatedNetwork } from './simulated-network.js';
 import { SimulatedHost, SimulatedScheduler } from './simulated-scheduler.js';
 
-/** Something that a node consists of while it runs. */
-export interface NodePart {
-  close(): void;
-}
-
 /** One life of a node. */
 export interface RunningNode {
   readonly node: Node;
@@ -30,7 +25,6 @@ export interface RunningNode {
   readonly members: Members;
   readonly spread: Spread;
   readonly rows: Rows;
-  readonly parts: readonly NodePart[];
 }
 
 export interface ClusterOptions {
@@ -38,8 +32,8 @@ export interface ClusterOptions {
   /** How many nodes there are, members or not. */
   readonly nodes: number;
   readonly disks?: 'lossy' | 'simulated';
-  /** Called at each start of a node, when it has the rest. */
-  readonly extend?: (running: Omit<RunningNode, 'parts'>) => Promise<NodePart[]>;
+  /** How likely a write of a lossy disk fails; never, if it is not given. */
+  readonly failures?: number;
 }
 
 export class SimulatedCluster {
@@ -101,9 +95,7 @@ export class SimulatedNode {
     const calls = network.callsOf(this.node.identity, () => !host.isDead);
     const spread = new Spread({ host, records, members, calls, handlers });
     const rows = new Rows(records);
-    const life = { node: this.node, host, stored, handlers, records, members, spread, rows };
-    const parts = (await this.#options.extend?.(life)) ?? [];
-    this.running = { ...life, parts };
+    this.running = { node: this.node, host, stored, handlers, records, members, spread, rows };
     return this.running;
   }
 
@@ -115,7 +107,6 @@ export class SimulatedNode {
     scheduler.trace(`${this.node.name} crashes`);
     running.host.isDead = true;
     running.spread.close();
-    for (const part of running.parts) part.close();
     this.running = undefined;
     if (this.#lossyRecords !== undefined) {
       this.#lossyRecords.crash();
@@ -152,7 +143,9 @@ export class SimulatedNode {
 
   async #open(host: SimulatedHost): Promise<StoredRecords> {
     if (this.#options.disks !== 'simulated') {
-      this.#lossyRecords = new LossyRecords(this.#lossy, this.#cluster.scheduler, host);
+      const { failures = 0 } = this.#options;
+      const world = { scheduler: this.#cluster.scheduler, host, failures };
+      this.#lossyRecords = new LossyRecords(this.#lossy, world);
       return this.#lossyRecords;
     }
     const world = { storage: this.#disk, host };
@@ -167,26 +160,30 @@ export function isOfCrash(error: unknown): boolean {
 }
 
 const WRITE_MS_MAX = 15;
-const FAILURES = 0.002;
+
+/** What a lossy disk is part of. */
+interface LossyWorld {
+  readonly scheduler: SimulatedScheduler;
+  readonly host: SimulatedHost;
+  readonly failures: number;
+}
 
 /** Records of a node on a disk that takes time, fails now and then, and loses what was not durable when the power fails. */
 export class LossyRecords implements StoredRecords {
   readonly durable: Map<string, string>;
   readonly #scheduler: SimulatedScheduler;
   readonly #host: SimulatedHost;
+  readonly #failures: number;
   readonly #texts: Map<string, string>;
   readonly #pending: { readonly key: string; readonly text: string | undefined }[] = [];
   #lastAt = 0;
 
-  constructor(
-    durable: ReadonlyMap<string, string>,
-    scheduler: SimulatedScheduler,
-    host: SimulatedHost,
-  ) {
+  constructor(durable: ReadonlyMap<string, string>, { scheduler, host, failures }: LossyWorld) {
     this.durable = new Map(durable);
     this.#texts = new Map(durable);
     this.#scheduler = scheduler;
     this.#host = host;
+    this.#failures = failures;
   }
 
   get(key: string): unknown {
@@ -219,7 +216,7 @@ export class LossyRecords implements StoredRecords {
     // One after another, as commits are.
     const soonest = this.#scheduler.now + this.#scheduler.below(WRITE_MS_MAX);
     this.#lastAt = Math.max(soonest, this.#lastAt + 0.001);
-    const hasFailed = this.#scheduler.chance(FAILURES);
+    const hasFailed = this.#scheduler.chance(this.#failures);
     return new Promise((resolve, reject) => {
       this.#host.setTimer(() => {
         this.#pending.splice(this.#pending.indexOf(write), 1);

@@ -160,6 +160,18 @@ t.test('a stop that comes while a start is being made holds, whatever its reason
   t.equal(stopReason(a.records), undefined);
 });
 
+t.test('a stop of the first versions, which has no number, is ended as any other', async (t) => {
+  const { cluster, a, b } = await twoNodes(t);
+  const key = `splits/${a.node.identity}`;
+  await cluster.scheduler.until(a.records.change(key, () => ({ stopped: 'old' })));
+  await cluster.scheduler.until(a.records.toMembers([key]));
+  t.equal(stopReason(b.records), 'old');
+  await cluster.scheduler.until(startSplits(b.records));
+  t.equal(stopReason(b.records), undefined);
+  const unsound = a.records.change(key, () => ({ stopped: 'x', number: 0.5 }));
+  await t.rejects(cluster.scheduler.until(unsound), { code: 'BAD_REQUEST' });
+});
+
 t.test('a new node hears of everything, and of what changes', async (t) => {
   const { a, b, cluster } = await twoNodes(t);
   t.strictSame(b.members.list(), a.members.list());
